@@ -1,0 +1,1 @@
+"""Benchmarks beside the peers and the physical floor: ``python -m benchmarks``."""

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * end.c - what Sender and Receiver have in common: claim, check, wait, close.
+ *
+ * The ring's state is touched only with the GIL held, so any number of threads
+ * may share an end; a waiting thread lets go of the GIL and only looks. close()
+ * may come meanwhile: the memory stays until the last waiting thread is out.
+ */
+#define _GNU_SOURCE
+#include "fast.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static const uint64_t UNJUDGED = UINT64_MAX; /* no claim: its pid would be beyond the last */
+
+enum {
+	CLOSED = 0,
+	OPEN = 1,
+	HANDED_ON = 2,	     /* unusable here; the role is ours until somebody takes it over */
+	LOOKS_WITH_GIL = 40, /* about a microsecond */
+};
+
+PyObject *fast_fail(End *self, int status, Py_ssize_t detail)
+{
+	PyObject *result = PyObject_CallMethod((PyObject *)self, "_fail", "in", status, detail);
+
+	if (result != NULL) {
+		Py_DECREF(result);
+		PyErr_SetString(PyExc_SystemError, "_fail() did not raise");
+	}
+	return NULL;
+}
+
+int fast_end_check(End *self)
+{
+	if (self->open == OPEN && *fast_guard == self->pid)
+		return 0;
+	fast_fail(self, self->open == OPEN ? -ECHILD : -EBADF, self->pid);
+	return -1;
+}
+
+/* End(pages, is_sender, from_claim): claim the role in the ring that the pages hold. */
+PyObject *fast_end_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+	static const char *const names[] = {"pages", "is_sender", "from_claim", NULL};
+	unsigned long long from;
+	PyObject *pages;
+	int status, is_sender, owner = 0;
+	End *self;
+
+	if (!PyArg_ParseTupleAndKeywords(args, keywords, "O!pK", (char **)names, fast_pages_type,
+					 &pages, &is_sender, &from))
+		return NULL;
+	self = (End *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
+	if (self == NULL)
+		return NULL;
+	self->pages = (Pages *)Py_NewRef(pages);
+	self->is_sender = is_sender;
+	self->pid = getpid();
+	self->judged = UNJUDGED;
+	*fast_guard = self->pid;
+	status = (is_sender ? mf_ring_claim_sender : mf_ring_claim_receiver)(
+		self->pages->address, (size_t)self->pages->size, from, &self->end, &owner);
+	if (status != 0) {
+		fast_fail(self, status, owner);
+		Py_DECREF(self);
+		return NULL;
+	}
+	self->open = OPEN;
+	return (PyObject *)self;
+}
+
+/* Drop the memory as soon as no thread waits in it. */
+void fast_end_let_go(End *self)
+{
+	if (self->open == CLOSED && self->waiting == 0)
+		Py_CLEAR(self->pages);
+}
+
+static void watch_stop(End *self);
+
+static void give_role_back(End *self)
+{
+	if (self->open == CLOSED)
+		return;
+	self->open = CLOSED;
+	watch_stop(self);
+	if (*fast_guard != self->pid)
+		return; /* a forked child: the role is our parent's */
+	if (self->is_sender)
+		mf_ring_close_sender(&self->end);
+	else
+		mf_ring_close_receiver(&self->end);
+}
+
+PyObject *fast_end_close(PyObject *object, PyObject *unused)
+{
+	(void)unused;
+	give_role_back((End *)object);
+	fast_end_let_go((End *)object);
+	Py_RETURN_NONE;
+}
+
+/*
+ * Stop using the end and return the word that another process needs to take it
+ * over. Until it does, the role stays ours; close() or our death gives it up.
+ */
+PyObject *fast_end_disown(PyObject *object, PyObject *unused)
+{
+	End *self = (End *)object;
+
+	(void)unused;
+	if (fast_end_check(self) != 0)
+		return NULL;
+	if (self->loan != NULL || self->oldest_borrow != NULL || self->waiting != 0)
+		return fast_fail(self, -EINPROGRESS, 0);
+	self->open = HANDED_ON;
+	return PyLong_FromUnsignedLongLong(self->end.claim);
+}
+
+void fast_end_dealloc(PyObject *object)
+{
+	End *self = (End *)object;
+	PyTypeObject *type = Py_TYPE(object);
+
+	give_role_back(self);
+	Py_CLEAR(self->pages);
+	((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
+	Py_DECREF(type);
+}
+
+static PyObject *end_max_message(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(mf_ring_message_max(((End *)object)->end.capacity));
+}
+
+static PyObject *end_closed(PyObject *object, void *closure)
+{
+	(void)closure;
+	return PyBool_FromLong(((End *)object)->open != OPEN);
+}
+
+PyGetSetDef fast_end_getset[] = {
+	{"max_message", end_max_message, NULL, "The largest message that fits, in bytes.", NULL},
+	{"closed", end_closed, NULL, "Whether this end was closed, or pickled to another process.",
+	 NULL},
+	{NULL, NULL, NULL, NULL, NULL},
+};
+
+/* The watching thread of this process: one, started by the first wait that is in vain. */
+static struct mf_watch *watch;
+static pid_t watch_pid;
+
+static int watch_ready(void)
+{
+	if (watch_pid == *fast_guard)
+		return 1; /* a forked child has its parent's memory, but not the thread */
+	if (mf_watch_start(&watch) != 0)
+		return 0;
+	watch_pid = *fast_guard;
+	return 1;
+}
+
+static void watch_stop(End *self)
+{
+	if (self->watched.claim != 0 && *fast_guard == self->pid)
+		mf_watch_remove(watch, &self->watched);
+	self->judged = UNJUDGED;
+	self->end.waiter.slice_ns = MF_WAIT_SLICE_NS;
+}
+
+/* After a slice in vain: sleep longer from now on, if the peer's death would wake us. */
+static void watch_start(End *self, uint64_t claim)
+{
+	int status = 0;
+
+	if (mf_process_claim_pid(claim) != 0)
+		status = watch_ready() ? mf_watch_add(watch, &self->watched, &self->end.waiter,
+						      self->end.claim, claim)
+				       : -ENOMEM;
+	if (status != 0 && status != -EXDEV)
+		return;
+	self->judged = claim;
+	self->end.waiter.slice_ns = MF_WAIT_WATCHED_NS;
+}
+
+/*
+ * What every turn of the ladder owes: signal handlers (a signal may have come
+ * at any moment, not only in a system call), an end that is still usable, and
+ * the deadline, however often somebody else was faster.
+ */
+static int checks(End *self, int verdict, uint64_t deadline_ns)
+{
+	if (PyErr_CheckSignals() != 0 || fast_end_check(self) != 0)
+		return 1;
+	if (verdict == 0 && deadline_ns != UINT64_MAX && mf_wait_clock_ns() >= deadline_ns)
+		return -ETIMEDOUT;
+	return verdict;
+}
+
+/*
+ * The wait ladder for an end that has just looked and found nothing: look a
+ * little longer with the GIL held, since the peer's answer is often under a
+ * microsecond away; then let go of it, spin and sleep a slice; between slices
+ * run signal handlers and ask after the peer.
+ *
+ * Returns 0: look again; a negative errno: look once more, and if there is
+ * still nothing raise it (a peer's last message comes before its death); or 1:
+ * an exception is set.
+ */
+int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
+{
+	int (*const ready)(const struct mf_ring_end *, size_t) =
+		self->is_sender ? mf_ring_has_space : mf_ring_has_message;
+	int status, alarm, peer = MF_PEER_HERE;
+	uint64_t claim;
+
+	if (deadline_ns == 0)
+		return -ETIMEDOUT;
+	for (int look = 0; look < LOOKS_WITH_GIL; look++) {
+		if (ready(&self->end, size))
+			return checks(self, 0, deadline_ns);
+		mf_wait_pause();
+	}
+	claim = mf_ring_peer_claim(&self->end, self->is_sender);
+	if (self->judged != claim && self->judged != UNJUDGED)
+		watch_stop(self);
+	self->waiting++;
+	Py_BEGIN_ALLOW_THREADS status =
+		mf_ring_wait(&self->end, self->is_sender, size, deadline_ns);
+	alarm = mf_watch_alarm(&self->end.waiter);
+	if (status == -ETIMEDOUT || alarm)
+		peer = mf_ring_peer(&self->end, self->is_sender, &self->peer_pid);
+	Py_END_ALLOW_THREADS self->waiting--;
+	if (self->open == CLOSED)
+		fast_end_let_go(self);
+	else if (alarm)
+		watch_stop(self);
+	else if (status == -ETIMEDOUT && peer != MF_PEER_DEAD && self->judged == UNJUDGED)
+		watch_start(self, claim);
+	return checks(self, peer == MF_PEER_DEAD ? -ECONNRESET : 0, deadline_ns);
+}

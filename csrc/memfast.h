@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * memfast.h - every C function that Python may call.
+ *
+ * This very file is the cffi cdef (csrc/build_core.py blanks the lines that
+ * start with #), so constants are enums and nothing here is inline, atomic or
+ * conditional. A function that returns int returns 0 or a negative errno; it
+ * never prints. Functions named *_ret come last and are set on success only.
+ */
+#ifndef MEMFAST_H
+#define MEMFAST_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum {
+	MF_LAYOUT_VERSION = 1, /* of the bytes in layout.h */
+};
+
+/* ---- process.c: who a process is, and whether it still lives ---- */
+
+enum mf_life {
+	MF_LIFE_DEAD = 0,
+	MF_LIFE_ALIVE = 1,
+	MF_LIFE_UNKNOWN = 2, /* counts as alive */
+};
+
+struct mf_namespaces_layout;
+
+uint64_t mf_process_claim(struct mf_namespaces_layout *namespaces);
+int mf_process_life(uint64_t own, uint64_t claim);
+int mf_process_exists(int64_t pid);
+int mf_process_claim_pid(uint64_t claim);
+int mf_process_open(uint64_t own, uint64_t claim);
+
+/* ---- wait.c: the wait ladder: spin, then sleep on a futex ---- */
+
+enum {
+	MF_WAIT_SLICE_NS =
+		50 * 1000 * 1000, /* how often a peer that nobody watches is asked after */
+	MF_WAIT_WATCHED_NS = 1000 * 1000 * 1000, /* where an alarm, or nothing at all, can come */
+};
+
+struct mf_wait_layout;
+
+/* One waiter's patience; private to its owner. */
+struct mf_waiter {
+	struct mf_wait_layout *shared; /* where we say that we sleep */
+	uint64_t *waits;	       /* shared count of sleeps */
+	uint64_t spin_ns;	       /* how long to spin before the next sleep; adapts */
+	uint64_t slice_ns;	       /* how long to sleep before asking after the peer */
+	uint32_t alarm;		       /* watch.c: the peer has died; look now */
+};
+
+uint64_t mf_wait_clock_ns(void);
+int mf_wait_register(void);
+void mf_wait_init(struct mf_waiter *waiter, struct mf_wait_layout *shared, uint64_t *waits);
+int mf_wait_slice(struct mf_waiter *waiter, int (*ready)(const void *), const void *context,
+		  uint64_t deadline_ns);
+void mf_wait_wake(struct mf_wait_layout *shared);
+void mf_wait_pause(void);
+
+/* ---- watch.c: one thread that wakes waiters when a process they wait for dies ---- */
+
+struct mf_watch;
+
+/* One process watched for one waiter; the owner keeps it in place until it is removed. */
+struct mf_watched {
+	struct mf_watched *next;
+	struct mf_waiter *waiter;
+	uint64_t claim; /* of the process watched; 0: none */
+	int pidfd;
+};
+
+int mf_watch_start(struct mf_watch **watch_ret);
+int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_waiter *waiter,
+		 uint64_t own, uint64_t claim);
+void mf_watch_remove(struct mf_watch *watch, struct mf_watched *watched);
+int mf_watch_alarm(const struct mf_waiter *waiter);
+
+/* ---- ring.c: one sender, one receiver, in memory given to it ---- */
+
+enum {
+	MF_RING_CAPACITY_MIN = 4096,
+	MF_RING_INLINE_MAX = 120, /* larger payloads go to the arena */
+};
+
+struct mf_ring_layout;
+
+/* How far one end has come: messages, arena bytes (never wrapping), payload bytes. */
+struct mf_ring_cursor {
+	uint64_t count;
+	uint64_t position;
+	uint64_t bytes;
+};
+
+/* A process-local end of a ring; trusted, while what `shared` points to is not. */
+struct mf_ring_end {
+	struct mf_ring_layout *shared;
+	unsigned char *slots;
+	unsigned char *arena;
+	uint64_t capacity; /* private copies of the shape */
+	uint64_t slot_count;
+	struct mf_ring_cursor cursor; /* what is sent, or read */
+	struct mf_ring_cursor next;   /* cursor after the open loan, or the message peeked at */
+	uint64_t cell;		      /* which shared cell holds our progress: 0 or 1 */
+	uint64_t count_seen;	      /* sender: the receiver's count when last looked at */
+	uint64_t position_seen;	      /* sender: likewise, its arena position */
+	uint64_t claim;		      /* our word in the role */
+	int fenced;		      /* the peer cannot fence for us: membarrier is missing here */
+	int give_lines;		      /* receiver: hand lines back by storing to them */
+	int lent;		      /* receiver: messages borrowed and not yet free */
+	struct mf_waiter waiter;
+};
+
+struct mf_ring_stats {
+	uint64_t capacity;
+	uint64_t used;
+	uint64_t messages_sent;
+	uint64_t bytes_sent;
+	uint64_t messages_received;
+	uint64_t bytes_received;
+	uint64_t waits;
+	int sender_pid;
+	int receiver_pid;
+};
+
+enum mf_peer {
+	MF_PEER_ABSENT = 0, /* nobody has come */
+	MF_PEER_HERE = 1,
+	MF_PEER_CLOSED = 2,
+	MF_PEER_DEAD = 3,
+};
+
+uint64_t mf_ring_size(uint64_t capacity);
+uint64_t mf_ring_message_max(uint64_t capacity);
+int mf_ring_format(void *memory, size_t memory_size, uint64_t capacity, uint64_t first_count);
+int mf_ring_check(const void *memory, size_t memory_size, uint64_t *capacity_ret);
+uint32_t mf_ring_version(const void *memory, size_t memory_size);
+int mf_ring_stats(const void *memory, size_t memory_size, struct mf_ring_stats *stats_ret);
+
+int mf_ring_claim_sender(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
+			 int *owner_ret);
+int mf_ring_claim_receiver(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
+			   int *owner_ret);
+void mf_ring_close_sender(struct mf_ring_end *end);
+void mf_ring_close_receiver(struct mf_ring_end *end);
+
+int mf_ring_send(struct mf_ring_end *end, const void *body, size_t body_size);
+int mf_ring_loan(struct mf_ring_end *end, size_t body_size, void **body_ret);
+void mf_ring_commit(struct mf_ring_end *end, size_t body_size);
+int mf_ring_has_space(const struct mf_ring_end *end, size_t body_size);
+
+int mf_ring_peek(struct mf_ring_end *end, const void **body_ret, size_t *body_size_ret);
+void mf_ring_take(struct mf_ring_end *end, void *destination, const void *body, size_t body_size);
+void mf_ring_skip(struct mf_ring_end *end);
+void mf_ring_free(struct mf_ring_end *end, const struct mf_ring_cursor *upto);
+int mf_ring_has_message(const struct mf_ring_end *end, size_t unused);
+
+int mf_ring_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t deadline_ns);
+int mf_ring_peer(const struct mf_ring_end *end, int is_sender, int *pid_ret);
+uint64_t mf_ring_peer_claim(const struct mf_ring_end *end, int is_sender);
+
+/* ---- sysv.c: System V segments ---- */
+
+enum mf_sysv_flag {
+	MF_SYSV_READONLY = 1,  /* leave it attached so that a store faults */
+	MF_SYSV_NORESERVE = 2, /* pages come when they are touched, if there are any left */
+	MF_SYSV_TAIL = 4,      /* a key, and yet a tail behind the user's bytes */
+};
+
+/* Where mf_sysv_create or mf_sysv_join stopped. */
+enum mf_sysv_step {
+	MF_SYSV_GET = 0,
+	MF_SYSV_ATTACH = 1,
+	MF_SYSV_DOOM = 2, /* IPC_RMID at birth */
+	MF_SYSV_ROOM = 3,
+	MF_SYSV_RESERVE = 4,
+};
+
+struct mf_sysv_request {
+	int64_t key; /* 0: anonymous */
+	uint64_t size;
+	uint64_t huge_bytes; /* size of a huge page, or 0 */
+	int mode;
+	int flags;
+};
+
+/* An attachment of this process. */
+struct mf_sysv_segment {
+	void *address;
+	uint64_t size;	      /* the user's bytes */
+	uint64_t kernel_size; /* as the kernel has it; larger if there is a tail */
+	uint64_t nonce;	      /* 0: there is no tail */
+	uint64_t room;	      /* what there was when the room was too small */
+	int64_t key;
+	int64_t creator_pid;
+	int id;
+	int step;
+};
+
+struct mf_sysv_stat {
+	int64_t id;
+	int64_t key;
+	uint64_t size;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t nattch;
+	int64_t creator_pid;
+	int64_t last_pid;
+	int64_t attach_time;
+	int64_t detach_time;
+	int64_t change_time;
+	int64_t dest;
+	int64_t locked;
+};
+
+struct mf_sysv_limits {
+	uint64_t shmmax; /* bytes */
+	uint64_t shmmin;
+	uint64_t shmmni; /* segments */
+	uint64_t shmall; /* pages */
+	uint64_t used_segments;
+	uint64_t used_pages;
+};
+
+int mf_sysv_create(const struct mf_sysv_request *request, struct mf_sysv_segment *segment);
+int mf_sysv_open(int64_t key, int id, int readonly, struct mf_sysv_segment *segment);
+int mf_sysv_join(const struct mf_sysv_request *request, struct mf_sysv_segment *segment);
+int mf_sysv_detach(void *address);
+int mf_sysv_init_claim(const struct mf_sysv_segment *segment, int wanted, uint64_t *claim_ret);
+void mf_sysv_init_end(const struct mf_sysv_segment *segment, uint64_t claim, int done);
+int mf_sysv_stat(int id, struct mf_sysv_stat *stat_ret);
+int mf_sysv_set(int id, int64_t mode, int64_t uid, int64_t gid);
+int mf_sysv_lock(int id, int locked);
+int mf_sysv_remove(int id);
+int mf_sysv_sweep(void);
+int mf_sysv_limits(struct mf_sysv_limits *limits_ret);
+
+/* ---- mapping.c: mmap and what belongs to it ---- */
+
+int mf_mapping_memfd(uint64_t size, unsigned mode, unsigned page_log2, int *fd_ret);
+int mf_mapping_reserve(int fd, uint64_t size);
+int mf_mapping_map(int fd, uint64_t offset, size_t size, int readonly, void **address_ret);
+int mf_mapping_unmap(void *address, size_t size);
+int mf_mapping_populate(void *address, size_t size);
+uint64_t mf_mapping_page_bytes(int fd);
+int mf_mapping_flush(void *address, size_t size, int wait);
+int mf_mapping_lock(void *address, size_t size, int onfault);
+int mf_mapping_unlock(void *address, size_t size);
+int mf_mapping_resident(void *address, size_t size, uint64_t *pages_ret, uint64_t *resident_ret);
+int mf_mapping_truthful(int fd);
+
+/* ---- advice.c: madvise(2), by name ---- */
+
+enum mf_advice_care {
+	MF_ADVICE_FREE = 0,
+	MF_ADVICE_WHOLE_PAGES = 1, /* spoils contents: never round it out to a neighbour's page */
+	MF_ADVICE_RESERVED = 2,	   /* as above, and gives up what a reserved mapping relies on */
+	MF_ADVICE_REFUSED = 3,	   /* would let a view end in a signal */
+};
+
+struct mf_advice {
+	const char *name;
+	int number;
+	int care;	     /* enum mf_advice_care */
+	const char *since;   /* the first kernel that has it */
+	const char *refusal; /* MF_ADVICE_REFUSED: why */
+};
+
+const struct mf_advice *mf_advice_at(unsigned index);
+int mf_advice_known(void *address, int number);
+int mf_advice_give(void *address, size_t size, int number);
+
+/* ---- name.c: names under /dev/shm/memfast-<euid>/ ---- */
+
+int mf_name_clear(const char *file);
+int mf_name_make(int *fd_ret);
+int mf_name_twin(int fd, int readonly, int *fd_ret);
+int mf_name_publish(int fd, const char *file, unsigned mode, int live);
+int mf_name_open(const char *file, int *fd_ret, uint64_t *size_ret);
+int mf_name_attach(const char *file, int readonly, int *fd_ret);
+int mf_name_unlink(int fd, const char *file);
+int mf_name_release(int fd, const char *file);
+
+/* ---- record.c: a name's record of a segment ---- */
+
+int mf_record_publish(const char *file, int32_t segment_id, uint64_t nonce);
+int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_ret,
+		   uint32_t *version_ret);
+int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce);
+
+/* ---- procmem.c: a process's mappings and faults ---- */
+
+/* One call's answer, in columns: Python turns a column into objects in one step. */
+struct mf_procmem_maps {
+	uint64_t count;
+	uint64_t *numbers; /* count starts, then as many ends, offsets and inodes */
+	char *perms;	   /* each column: one line per mapping, no newline behind the last */
+	char *devices;
+	char *paths;
+	size_t perms_size;
+	size_t devices_size;
+	size_t paths_size;
+	void *memory; /* what mf_procmem_maps_free() gives back */
+};
+
+int mf_procmem_maps(int64_t pid, struct mf_procmem_maps *maps_ret);
+void mf_procmem_maps_free(struct mf_procmem_maps *maps);
+int mf_procmem_faults(int64_t pid, uint64_t *minor_ret, uint64_t *major_ret);
+
+/* ---- room.c: how much more memory this process may take ---- */
+
+int mf_room_bytes(uint64_t *bytes_ret);
+
+#endif

@@ -1,0 +1,94 @@
+"""
+The memory toolbox for Python services on Linux: share memory, talk through it, see it, control it.
+
+Names are imported when they are first used, so that ``import memfast`` costs a
+service that only reads figures nothing of what it does not use.
+"""
+
+from importlib import import_module
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from memfast.channel import Channel as Channel
+    from memfast.channel import ChannelStats as ChannelStats
+    from memfast.channel import Peers as Peers
+    from memfast.ends import Receiver as Receiver
+    from memfast.ends import Sender as Sender
+    from memfast.errors import AccessError as AccessError
+    from memfast.errors import ClosedError as ClosedError
+    from memfast.errors import Empty as Empty
+    from memfast.errors import ExistsError as ExistsError
+    from memfast.errors import Full as Full
+    from memfast.errors import LayoutError as LayoutError
+    from memfast.errors import LimitError as LimitError
+    from memfast.errors import MemfastError as MemfastError
+    from memfast.errors import MessageTooLarge as MessageTooLarge
+    from memfast.errors import NoSpaceError as NoSpaceError
+    from memfast.errors import NotFoundError as NotFoundError
+    from memfast.errors import NotSupportedError as NotSupportedError
+    from memfast.errors import OwnerDiedError as OwnerDiedError
+    from memfast.errors import PeerDiedError as PeerDiedError
+    from memfast.errors import RoleTakenError as RoleTakenError
+    from memfast.errors import StaleHandleError as StaleHandleError
+    from memfast.errors import WaitTimeout as WaitTimeout
+    from memfast.mapping import MemoryMap as MemoryMap
+    from memfast.mapping import Residency as Residency
+    from memfast.procmem import Faults as Faults
+    from memfast.procmem import Vma as Vma
+    from memfast.procmem import faults as faults
+    from memfast.procmem import vmas as vmas
+    from memfast.segment import Segment as Segment
+
+__version__ = "0.1.0"
+
+# Public name -> the module that has it. tests/contracts holds it against the imports above.
+_HOMES = {
+    "Channel": "channel",
+    "ChannelStats": "channel",
+    "Peers": "channel",
+    "Receiver": "ends",
+    "Sender": "ends",
+    "AccessError": "errors",
+    "ClosedError": "errors",
+    "Empty": "errors",
+    "ExistsError": "errors",
+    "Full": "errors",
+    "LayoutError": "errors",
+    "LimitError": "errors",
+    "MemfastError": "errors",
+    "MessageTooLarge": "errors",
+    "NoSpaceError": "errors",
+    "NotFoundError": "errors",
+    "NotSupportedError": "errors",
+    "OwnerDiedError": "errors",
+    "PeerDiedError": "errors",
+    "RoleTakenError": "errors",
+    "StaleHandleError": "errors",
+    "WaitTimeout": "errors",
+    "MemoryMap": "mapping",
+    "Residency": "mapping",
+    "Faults": "procmem",
+    "Vma": "procmem",
+    "faults": "procmem",
+    "vmas": "procmem",
+    "Segment": "segment",
+}
+_MODULES = ("channel", "errors", "mapping", "procmem", "sysv")
+
+__all__ = ["__version__", *_HOMES, *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOMES.get(name)
+    if home is not None:
+        value: object = getattr(import_module(f"memfast.{home}"), name)
+    elif name in _MODULES:
+        value = import_module(f"memfast.{name}")
+    else:
+        raise AttributeError(f"module 'memfast' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

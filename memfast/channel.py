@@ -1,0 +1,242 @@
+"""
+The channel: one sender and one receiver, in two processes, through shared memory.
+
+A composition: a segment (sysv) that holds a ring (ring), under a name (name) if
+it has one, with two ends (ends).
+"""
+
+from __future__ import annotations
+
+import errno
+import time
+import weakref
+from collections import namedtuple
+
+from memfast import errors, ring
+from memfast import name as _name
+from memfast.ends import Receiver, Sender, close_at_exit
+from memfast.segment import Segment
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self, TypeVar
+
+    _End = TypeVar("_End", Sender, Receiver)
+
+__all__ = ["Channel", "ChannelStats", "Peers", "Receiver", "Sender"]
+
+_KIND = "channel"
+
+Peers = namedtuple("Peers", "sender receiver")
+Peers.__doc__ = "The pids that hold the ends, or None where an end is free or was given back."
+
+ChannelStats = namedtuple(
+    "ChannelStats", "capacity used messages_sent bytes_sent messages_received waits peers"
+)
+ChannelStats.__doc__ = """What has gone through a channel.
+
+capacity and used are bytes (used: payload sent and not yet received); waits counts how often
+an end went to sleep; peers are the pids at the ends.
+"""
+
+
+def _alive(segment_id: int, nonce: int) -> bool:
+    """Whether the segment that a name record speaks of still exists."""
+    try:
+        with Segment.open(id=segment_id) as segment:
+            return segment.nonce == nonce
+    except errors.NotFoundError:
+        return False
+
+
+def _segment_of(name: str) -> Segment:
+    segment_id, nonce = _name.find_segment(name, _KIND)
+    try:
+        segment = Segment.open(id=segment_id)
+        if segment.nonce == nonce:
+            return segment
+        segment.close()
+    except errors.NotFoundError:
+        pass
+    _name.forget_segment(name, _KIND, segment_id, nonce)
+    raise errors.StaleHandleError(
+        errno.ESTALE, f"opening channel {name!r}: its last user is gone; the name was removed"
+    )
+
+
+def _forget_if_last(name: str, segment: Segment) -> None:
+    """
+    Remove the name if nobody but us has the memory attached.
+
+    The count of attachments is no proof of anybody's life, but here a wrong one
+    only leaves a name that the next open removes.
+    """
+    if not segment.closed and segment.stat().nattch <= 1:
+        _name.forget_segment(name, _KIND, segment.id, segment.nonce)
+
+
+class Channel:
+    """
+    Messages from one process to another, through memory that both have attached.
+
+    A channel is created by one process and reaches the other by fork, by pickle
+    (also as an argument of a multiprocessing.Process) or by name; each then
+    claims one end. Its memory is a System V segment that the kernel frees with
+    the last process that has it, however that process ends. Creating costs a
+    few system calls and the population of twice the capacity; see ``sender()``
+    and ``receiver()`` for the rest.
+    """
+
+    __slots__ = ("__weakref__", "_claimed", "_forget", "_segment", "capacity", "name")
+
+    def __init__(self, segment: Segment, channel_name: str | None = None) -> None:
+        """Not for users: see create() and open()."""
+        self.capacity = ring.check(segment.pages)
+        self.name = channel_name
+        self._segment = segment
+        self._claimed: weakref.WeakSet[Sender | Receiver] = weakref.WeakSet()
+        self._forget = (
+            None
+            if channel_name is None
+            else weakref.finalize(self, _forget_if_last, channel_name, segment)
+        )
+
+    @classmethod
+    def create(cls, name: str | None = None, *, capacity: int = 1 << 16) -> Channel:
+        """
+        Create a channel; anonymous, unless it gets a name for others to open.
+
+        Args:
+            name: 1 to 100 letters, digits, dots, hyphens and underscores, not
+                beginning with a dot. Seen by processes of the same user. A name
+                whose last user is gone is replaced.
+
+            capacity: Bytes of payload that fit, rounded up to a power of two
+                and to 4,096; also the largest message. Twice that is reserved
+                at once. Small messages take 128 bytes each. A ring that fits
+                into the second-level cache is the fastest: think twice before
+                asking for more than 256 KiB for small messages.
+
+        Raises:
+            ExistsError: A live channel has the name.
+
+            NoSpaceError, LimitError: No room, or a kernel limit: the message says which.
+
+            ValueError: A capacity or a name that cannot be.
+        """
+        rounded = ring.capacity_for(capacity)
+        if name is not None:
+            _name.check(name)
+        segment = Segment.create(ring.size(rounded))
+        try:
+            ring.make(segment.pages, rounded)
+            if name is not None:
+                _name.publish_segment(name, _KIND, segment.id, segment.nonce, _alive)
+            return cls(segment, name)
+        except BaseException:
+            segment.close()
+            raise
+
+    @classmethod
+    def open(cls, name: str, *, timeout: float | None = 0) -> Channel:
+        """
+        Open a channel by the name it was created with, by a process of the same user.
+
+        Args:
+            timeout: Seconds to wait for the name to appear; None: for ever; 0: only try.
+
+        Raises:
+            NotFoundError: No such name; StaleHandleError: its last user is
+                gone (the name is removed).
+
+            LayoutError: It is not a channel of this version of memfast.
+        """
+        _name.check(name)
+        deadline = None if timeout is None else time.monotonic() + timeout
+        pause = 0.0005
+        while True:
+            try:
+                return cls(_segment_of(name), name)
+            except errors.NotFoundError:
+                if deadline is not None and time.monotonic() >= deadline:
+                    raise
+            time.sleep(
+                pause if deadline is None else min(pause, max(0.0, deadline - time.monotonic()))
+            )
+            pause = min(2 * pause, 0.02)
+
+    @property
+    def max_message(self) -> int:
+        """The largest message that fits, in bytes."""
+        return ring.message_max(self.capacity)
+
+    @property
+    def closed(self) -> bool:
+        """Whether this handle was closed."""
+        return self._segment.closed
+
+    @property
+    def id(self) -> int:
+        """The id of the System V segment that holds the channel, as ipcs(1) shows it."""
+        return self._segment.id
+
+    def sender(self) -> Sender:
+        """
+        Claim the writing end for this process.
+
+        Raises:
+            RoleTakenError: A live process has it (or it cannot be known that
+                that process is dead); its ``pid`` says who.
+        """
+        return self._claim(Sender, 0)
+
+    def receiver(self) -> Receiver:
+        """
+        Claim the reading end for this process; what the last one left is received first.
+
+        Raises:
+            RoleTakenError: A live process has it; its ``pid`` says who.
+        """
+        return self._claim(Receiver, 0)
+
+    def _claim(self, kind: type[_End], handed_by: int) -> _End:
+        end = kind.claim(self._segment.pages, handed_by)
+        end._channel = self
+        self._claimed.add(end)
+        close_at_exit(end)
+        return end
+
+    def stats(self) -> ChannelStats:
+        """Return what has gone through; disturbs neither end, costs no system call."""
+        found = ring.stats(self._segment.pages)
+        return ChannelStats(*found[:6], Peers(found.sender_pid or None, found.receiver_pid or None))
+
+    def close(self) -> None:
+        """
+        Let go of this handle; ends claimed from it stay open.
+
+        The name goes with the channel's last user. Closing twice is fine; it never raises.
+        """
+        if self._forget is not None and all(end.closed for end in self._claimed):
+            self._forget()
+        self._segment.close()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Channel, (self._segment, self.name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "closed " if self.closed else ""
+        which = repr(self.name) if self.name is not None else f"anonymous, id {self.id}"
+        return f"<memfast.Channel {state}{which}, capacity {self.capacity}>"

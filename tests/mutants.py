@@ -1,0 +1,456 @@
+"""
+Mutants: faults of a line each, put into a copy of the tree; a test must see each of them.
+
+    mutants.py [WORD]     only the mutants whose name contains WORD
+
+A test that passes over a fault proves nothing about what the line is there
+for. Each test is first seen green without a fault, so that a mutant dies of
+its fault and of nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).resolve().parents[1]
+NOT_COPIED = shutil.ignore_patterns(
+    ".venv", ".git", "build", "*.so", "*.o", "__pycache__", ".*_cache", "memfast.egg-info"
+)
+RING, WAIT, PROCESS = "csrc/ring.c", "csrc/wait.c", "csrc/process.c"
+SYSV, END, LENDING = "csrc/sysv.c", "csrc/fast/end.c", "csrc/fast/lending.c"
+MAPPING = "csrc/mapping.c"
+
+LIMIT_SECONDS = 120  # a test that a fault makes hang is red, too
+
+
+class Mutant(NamedTuple):
+    """A fault: in this file, each old text, which occurs once, becomes the new one."""
+
+    name: str
+    file: str
+    edits: tuple[tuple[str, str], ...]
+    test: str  # "unit|asan|tsan PROGRAM TEST" of tests/csrc/run, or a pytest node
+    tries: int = 1  # for a fault that shows only at the right instant
+
+
+def one(old: str, new: str) -> tuple[tuple[str, str], ...]:
+    return ((old, new),)
+
+
+WAKE_RECEIVER = """\tif (mf_load32_relaxed(&end->shared->receiver_wait.word) == MF_WAIT_ASLEEP)
+\t\tmf_wait_wake(&end->shared->receiver_wait);
+"""
+STORE_CELLS = "\tstore_cells(end, progress, &end->next);\n"
+WAKE_SENDER = WAKE_RECEIVER.replace("receiver_wait", "sender_wait")
+
+MUTANTS = (
+    # ---- order of stores ----
+    Mutant(
+        "commit before copy",
+        RING,
+        one(
+            "\t\tmemcpy(place, body, body_size);\n\tcommit(end, body_size);\n",
+            "\t\tcommit(end, body_size), memcpy(place, body, body_size);\n"
+            "\telse\n\t\tcommit(end, body_size);\n",
+        ),
+        "tsan test_threads smallest",
+    ),
+    Mutant(
+        "receiver's state published before its cells",
+        RING,
+        one(
+            "\tstore_cells(end, progress, upto);\n\tstore_state(end, progress, upto);\n",
+            "\tstore_state(end, progress, upto);\n\tend->cell ^= 1;\n"
+            "\tstore_cells(end, progress, upto);\n\tend->cell ^= 1;\n",
+        ),
+        "unit test_threads stats_are_whole",
+    ),
+    Mutant(
+        "sender's state published before its commit",
+        RING,
+        (
+            (STORE_CELLS, ""),
+            (
+                "\t/* The message exists from this store on; before it, nothing happened. */\n",
+                STORE_CELLS + STORE_CELLS.replace("cells", "state"),
+            ),
+            (
+                "\tstore_state(end, progress, &end->cursor);\n\tif (end->fenced)",
+                "\tif (end->fenced)",
+            ),
+        ),
+        "tests/crash/test_step_kill.py::test_a_sender_killed_anywhere_in_send_leaves_whole_messages",
+    ),
+    Mutant(
+        "commit word not released",
+        RING,
+        one("mf_store_release(&slot->commit,", "mf_store_relaxed(&slot->commit,"),
+        "tsan test_threads smallest",
+    ),
+    Mutant(
+        "progress not released",
+        RING,
+        one(
+            "mf_store_release(&progress->state, cursor->count << 1",
+            "mf_store_relaxed(&progress->state, cursor->count << 1",
+        ),
+        "tsan test_threads smallest",
+    ),
+    # ---- sleeping and waking ----
+    Mutant(
+        "sleeper's membarrier removed",
+        WAIT,
+        one("\tif (barrier_everywhere() != 0)\n", "\tif (0 && barrier_everywhere() != 0)\n"),
+        "unit test_wait no_wakeup_is_lost",
+        tries=4,
+    ),
+    Mutant(
+        "sleeper looks before its mark",
+        WAIT,
+        one("\tif (ready(context) || mf_load32_relaxed(&waiter->alarm))\n\t\treturn 0;\n", ""),
+        "unit test_wait no_wakeup_is_lost",
+        tries=4,
+    ),
+    Mutant(
+        "a message wakes nobody",
+        RING,
+        one(WAKE_RECEIVER, ""),
+        "unit test_wait message_wakes_receivers",
+    ),
+    Mutant("room wakes nobody", RING, one(WAKE_SENDER, ""), "unit test_wait room_wakes_senders"),
+    Mutant(
+        "wake before commit",
+        RING,
+        (
+            (WAKE_RECEIVER, ""),
+            (
+                STORE_CELLS,
+                STORE_CELLS + WAKE_RECEIVER,
+            ),
+        ),
+        "unit test_wait no_wakeup_is_lost_for_messages",
+        tries=4,
+    ),
+    Mutant(
+        "close wakes nobody",
+        RING,
+        one("\tmf_fence_full(); /* SYNC sleep */\n\tmf_wait_wake(peer);\n", "\t(void)peer;\n"),
+        "unit test_wait close_wakes",
+    ),
+    Mutant(
+        "a dead sleeper is woken for ever",
+        WAIT,
+        one(
+            "mf_swap32_if_acq_rel(&shared->word, MF_WAIT_ASLEEP, MF_WAIT_AWAKE))",
+            "mf_swap32_if_acq_rel(&shared->word, MF_WAIT_ASLEEP, MF_WAIT_ASLEEP))",
+        ),
+        "unit test_wait a_dead_sleeper_costs_one_wakeup",
+    ),
+    # ---- who lives ----
+    Mutant(
+        "zombie counted alive",
+        PROCESS,
+        one(
+            "\tclose(item.fd);\n\treturn ready;\n",
+            "\tclose(item.fd);\n\treturn 0 * ready;\n",
+        ),
+        "unit test_process zombie",
+    ),
+    Mutant(
+        "pid namespace ignored",
+        PROCESS,
+        one(
+            "if (space == MF_NAMESPACE_COUNT || space != namespace_index(own))",
+            "if (0 && space != namespace_index(own))",
+        ),
+        "unit test_process another_pid_namespace",
+    ),
+    Mutant(
+        "unrecorded namespaces taken for one",
+        PROCESS,
+        one("if (space == MF_NAMESPACE_COUNT || space", "if (space"),
+        "unit test_process a_full_table_is_unknown",
+    ),
+    Mutant(
+        "start time ignored",
+        PROCESS,
+        one("if (ticks != claim >> (MF_CLAIM_PID_BITS + MF_CLAIM_NAMESPACE_BITS))", "if (0)"),
+        "unit test_process a_reused_pid",
+    ),
+    Mutant(
+        "fields counted from the first parenthesis",
+        PROCESS,
+        one("cursor = strrchr(text, ')');", "cursor = strchr(text, ')');"),
+        "unit test_process a_name_cannot_pass",
+    ),
+    Mutant(
+        "role stolen from the living",
+        RING,
+        one(
+            "mf_process_life(end->claim, owner) != MF_LIFE_DEAD) {",
+            "mf_process_life(end->claim, owner) == MF_LIFE_UNKNOWN) {",
+        ),
+        "unit test_ring_roles a_live_owner_is_not_robbed",
+    ),
+    Mutant(
+        "unknown counted dead",
+        RING,
+        one(
+            "mf_process_life(end->claim, owner) != MF_LIFE_DEAD) {",
+            "mf_process_life(end->claim, owner) == MF_LIFE_ALIVE) {",
+        ),
+        "unit test_ring_roles any_word_in_a_role",
+    ),
+    Mutant(
+        "who handed a role on still closes it",
+        RING,
+        one("if (mf_load_relaxed(&end->shared->receiver_claim) != end->claim)", "if (0)"),
+        "unit test_ring_roles a_role_is_handed_on",
+    ),
+    # ---- successors ----
+    Mutant(
+        "successor ignores a committed message",
+        RING,
+        one(
+            "\tif (committed(end->cursor.count, mf_load_acquire(&slot->commit))) {",
+            "\tif (0 && slot) {",
+        ),
+        "unit test_ring_roles sender_dies",
+    ),
+    Mutant(
+        "receiver's claim forgets the last one's progress",
+        RING,
+        one("\tload_progress(end, &shared->receiver);\n", ""),
+        "unit test_ring_roles receiver_dies",
+    ),
+    # ---- bounds ----
+    Mutant(
+        "peek does not bound a place",
+        RING,
+        one("body_size > end->capacity - offset", "0"),
+        "asan test_ring_hostile forged_slots",
+    ),
+    Mutant(
+        "send does not bound a length",
+        RING,
+        one("\tif (body_size > mf_ring_message_max(end->capacity))\n", "\tif (0)\n"),
+        "unit test_ring sizes_at_every_border",
+    ),
+    Mutant(
+        "length loaded twice",
+        RING,
+        one(
+            "\t*body_size_ret = body_size;\n",
+            "\t*body_size_ret = (uint32_t)mf_load_relaxed(&slot->commit);\n",
+        ),
+        "unit test_ring_hostile slots_that_change",
+    ),
+    Mutant(
+        "place loaded twice",
+        RING,
+        one(
+            "*body_ret = end->arena + offset;",
+            "*body_ret = end->arena + mf_load_relaxed(&slot->position) % end->capacity;",
+        ),
+        "unit test_ring_hostile slots_that_change",
+    ),
+    Mutant(
+        "slot count of the header not checked",
+        RING,
+        one("mf_load_relaxed(&shared->slot_count) != capacity / sizeof(struct mf_slot)", "0"),
+        "unit test_ring_hostile forged_shape",
+    ),
+    Mutant(
+        "a receiver ahead of the sender is believed",
+        RING,
+        one("\tif (end->cursor.count - (state >> 1) > end->slot_count)\n", "\tif (0)\n"),
+        "unit test_ring_hostile forged_receiver_progress",
+    ),
+    Mutant(
+        "arena overfilled by a line",
+        RING,
+        one(
+            "position + room - end->position_seen <= end->capacity;",
+            "position + room - end->position_seen <= end->capacity + MF_LINE_BYTES;",
+        ),
+        "unit test_ring full_by_arena",
+    ),
+    Mutant(
+        "arena never filled to the last byte",
+        RING,
+        one(
+            "position + room - end->position_seen <= end->capacity;",
+            "position + room - end->position_seen < end->capacity;",
+        ),
+        "unit test_ring full_by_arena",
+    ),
+    Mutant(
+        "payload behind a borrowed one freed",
+        RING,
+        one("\tif (end->lent != 0)\n", "\tif (0)\n"),
+        "unit test_ring borrowed_messages_stay",
+    ),
+    # ---- the extension ----
+    Mutant(
+        "view without its pages",
+        LENDING,
+        one("self->pages = (Pages *)Py_NewRef((PyObject *)end->pages);", "self->pages = NULL;"),
+        "tests/unit/test_channel.py::test_a_view_outlives_every_handle",
+    ),
+    Mutant(
+        "borrow freed at exit though views live",
+        LENDING,
+        one(
+            "if (!self->pending || !self->left || self->exports != 0)",
+            "if (!self->pending || !self->left)",
+        ),
+        "tests/unit/test_channel.py::test_views_outlive_the_borrow_and_stall_the_sender_only",
+    ),
+    Mutant(
+        "loan sent in spite of an exception",
+        LENDING,
+        one("\tif (failed || !pending)\n", "\tif (!pending || failed < 0)\n"),
+        "tests/unit/test_channel.py::test_a_loan_is_dropped_on_an_exception_or_when_forgotten",
+    ),
+    Mutant(
+        "fork guard removed",
+        END,
+        one(
+            "\tif (self->open == OPEN && *fast_guard == self->pid)\n",
+            "\tif (self->open == OPEN)\n",
+        ),
+        "tests/ipc/test_channel_processes.py::test_an_end_claimed_before_a_fork_belongs_to_the_parent",
+    ),
+    Mutant(
+        "signals not looked at between slices",
+        END,
+        one("PyErr_CheckSignals() != 0", "0"),
+        "tests/unit/test_channel.py::test_a_signal_handler_runs_while_recv_waits",
+    ),
+    # ---- segments ----
+    Mutant(
+        "IPC_RMID skipped",
+        SYSV,
+        one(
+            "\t\tif (shmctl(segment->id, IPC_RMID, NULL) != 0)\n\t\t\tstatus = -errno;\n",
+            "\t\tstatus = 0;\n",
+        ),
+        "tests/unit/test_sysv.py::test_an_anonymous_segment_is_marked_for_removal_at_birth",
+    ),
+    Mutant(
+        "populate skipped",
+        SYSV,
+        one("\treturn mf_mapping_populate(segment->address, bytes);\n", "\treturn 0;\n"),
+        "tests/unit/test_sysv.py::test_an_anonymous_segment_is_marked_for_removal_at_birth",
+    ),
+)
+
+
+class Verdict(NamedTuple):
+    red: bool
+    text: str
+
+
+class Copy:
+    """A copy of the tree, in which one file at a time is changed and restored."""
+
+    __slots__ = ("root",)
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        shutil.copytree(ROOT, root, ignore=NOT_COPIED, symlinks=True)
+
+    def run(self, *command: str) -> tuple[int, str]:
+        """Run a command in a group of its own; one that hangs is killed with its children."""
+        environment = {**os.environ, "PYTHONPATH": str(self.root), "PYTHONSAFEPATH": "1"}
+        with subprocess.Popen(
+            command,
+            cwd=self.root,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as child:
+            try:
+                output, _ = child.communicate(timeout=LIMIT_SECONDS)
+            except subprocess.TimeoutExpired:
+                os.killpg(child.pid, signal.SIGKILL)
+                output, _ = child.communicate()
+                output += "\nFAILED: it hangs"
+        return child.returncode, output
+
+    def build(self) -> None:
+        status, output = self.run(sys.executable, "setup.py", "-q", "build_ext", "--inplace")
+        if status != 0:
+            raise SystemExit(f"mutants: the copy does not build:\n{output}")
+
+    def test(self, test: str) -> Verdict:
+        """Run a test; a fault that does not compile, or a test that is not there, is an error."""
+        if test.startswith("tests/"):
+            self.build()
+            status, output = self.run(
+                *(sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test)
+            )
+            if status > 1:
+                raise SystemExit(f"mutants: pytest could not run {test}:\n{output}")
+            if status == 0 and "passed" not in output:
+                raise SystemExit(f"mutants: {test} was skipped:\n{output}")
+            return Verdict(status != 0, output)
+        status, output = self.run("tests/csrc/run", *test.split())
+        red = "FAILED" in output
+        if red != (status != 0):
+            raise SystemExit(f"mutants: tests/csrc/run {test} ended with {status}:\n{output}")
+        return Verdict(red, output)
+
+    def survives(self, mutant: Mutant) -> bool:
+        path = self.root / mutant.file
+        whole = text = path.read_text()
+        for old, new in mutant.edits:
+            if text.count(old) != 1:
+                raise SystemExit(
+                    f"mutants: {mutant.name}: {mutant.file} holds this {text.count(old)} times, "
+                    f"not once:\n{old}"
+                )
+            text = text.replace(old, new)
+        try:
+            path.write_text(text)
+            return not any(self.test(mutant.test).red for _ in range(mutant.tries))
+        finally:
+            path.write_text(whole)
+
+
+def main() -> int:
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    chosen = [mutant for mutant in MUTANTS if word in mutant.name]
+    survivors = 0
+    with tempfile.TemporaryDirectory(prefix="memfast-mutants-") as folder:
+        copy = Copy(Path(folder) / "tree")
+        for test in dict.fromkeys(mutant.test for mutant in chosen):
+            verdict = copy.test(test)
+            if verdict.red:
+                print(f"{verdict.text}\nred without any fault: {test}")
+                return 1
+        for mutant in chosen:
+            start = time.monotonic()
+            survived = copy.survives(mutant)
+            survivors += survived
+            took = time.monotonic() - start
+            state = "SURVIVED" if survived else "killed"
+            print(f"{state:8} {took:5.1f} s  {mutant.name}  [{mutant.test}]", flush=True)
+    print(f"{len(chosen)} mutants, {survivors} survived")
+    return survivors != 0 or not chosen
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
