@@ -7,6 +7,7 @@ Each adapter uses its library as that library's documentation advises. A
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import multiprocessing
 import os
@@ -24,6 +25,11 @@ Send = Callable[[bytes], Any]
 Receive = Callable[[], Any]
 SendMany = Callable[[Sequence[bytes]], Any]
 ReceiveMany = Callable[[int], Sequence[bytes]]
+
+
+def peer(name: str) -> Any:
+    """Import a peer; untyped, since it may not be installed."""
+    return importlib.import_module(name)
 
 
 class Lane:
@@ -51,6 +57,9 @@ class Lane:
     def open_batch_receiver(self) -> ReceiveMany:
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """Have everything sent before this process ends."""
+
     def remove(self) -> None:
         """Take away whatever the peer left behind."""
 
@@ -64,20 +73,21 @@ class Memfast(Lane):
         self.channel = memfast.Channel.create(capacity=capacity)
 
     def open_sender(self) -> Send:
-        self.end: Any = self.channel.sender()
-        return self.end.send  # type: ignore[no-any-return]
+        sender = self.channel.sender()
+        self.end: Any = sender
+        return sender.send
 
     def open_receiver(self) -> Receive:
         self.end = self.channel.receiver()
-        return self.end.recv  # type: ignore[no-any-return]
+        return self.end.recv
 
     def open_batch_sender(self) -> SendMany:
         self.end = self.channel.sender()
-        return self.end.send_many  # type: ignore[no-any-return]
+        return self.end.send_many
 
     def open_batch_receiver(self) -> ReceiveMany:
         self.end = self.channel.receiver()
-        return self.end.recv_many  # type: ignore[no-any-return]
+        return self.end.recv_many
 
     def remove(self) -> None:
         self.channel.close()
@@ -143,6 +153,10 @@ class Queue(SimpleQueue):
     def __init__(self, size: int, capacity: int) -> None:
         Lane.__init__(self, size, capacity)
         self.queue: Any = multiprocessing.get_context("fork").Queue(max(16, capacity // size))
+
+    def flush(self) -> None:
+        self.queue.close()
+        self.queue.join_thread()
 
 
 class SeqPacket(Lane):
@@ -214,18 +228,24 @@ class Zmq(Filed):
     needs = "zmq"
 
     def open_sender(self) -> Send:
-        import zmq
+        zmq = peer("zmq")
 
-        self.socket = zmq.Context().socket(zmq.PAIR)
+        self.context = zmq.Context()
+        self.socket: Any = self.context.socket(zmq.PAIR)
         self.socket.bind(f"ipc://{self.path}")
         return self.socket.send
 
     def open_receiver(self) -> Receive:
-        import zmq
+        zmq = peer("zmq")
 
-        self.socket = zmq.Context().socket(zmq.PAIR)
+        self.context = zmq.Context()
+        self.socket = self.context.socket(zmq.PAIR)
         self.socket.connect(f"ipc://{self.path}")
         return self.socket.recv
+
+    def flush(self) -> None:
+        self.socket.close()
+        self.context.term()
 
 
 class FasterFifo(Lane):
@@ -235,7 +255,7 @@ class FasterFifo(Lane):
 
     def __init__(self, size: int, capacity: int) -> None:
         super().__init__(size, capacity)
-        import faster_fifo
+        faster_fifo = peer("faster_fifo")
 
         self.queue = faster_fifo.Queue(
             max_size_bytes=max(capacity, 2 * size), loads=bytes, dumps=bytes
@@ -267,14 +287,14 @@ class Subetha(Filed):
 
     def __init__(self, size: int, capacity: int) -> None:
         super().__init__(size, capacity)
-        import subetha
+        subetha = peer("subetha")
 
         self.slots = 1024
         self.ring = subetha.SpscRing(self.path, self.slots)
         self.sizes = range(self.ring.payload_size + 1)
 
     def _open(self) -> Any:
-        import subetha
+        subetha = peer("subetha")
 
         return subetha.SpscRing.open(self.path, self.slots)
 
@@ -293,7 +313,7 @@ class Subetha(Filed):
         def receive() -> bytes:
             while (message := pop()) is None:
                 pass
-            return message  # type: ignore[no-any-return]
+            return message
 
         return receive
 
@@ -312,7 +332,7 @@ class Subetha(Filed):
         def receive(most: int) -> Sequence[bytes]:
             while not (messages := pop(most)):
                 pass
-            return messages  # type: ignore[no-any-return]
+            return messages
 
         return receive
 
@@ -327,7 +347,7 @@ class Kickmsg(Lane):
 
     def __init__(self, size: int, capacity: int) -> None:
         super().__init__(size, capacity)
-        import kickmsg
+        kickmsg = peer("kickmsg")
 
         self.namespace = f"bench{secrets.token_hex(4)}"
         self.config = kickmsg.Config()
@@ -338,14 +358,14 @@ class Kickmsg(Lane):
         self.publisher = self.node.advertise("lane", self.config)
 
     def open_sender(self) -> Send:
-        import kickmsg
+        kickmsg = peer("kickmsg")
 
         self.opened = kickmsg.Node("sender", self.namespace)
         self.publisher = self.opened.advertise_or_join("lane", self.config)
-        return self.publisher.send  # type: ignore[no-any-return]
+        return self.publisher.send
 
     def open_receiver(self) -> Receive:
-        import kickmsg
+        kickmsg = peer("kickmsg")
 
         self.opened = kickmsg.Node("receiver", self.namespace)
         subscriber = self.opened.subscribe_or_create("lane", self.config)
@@ -354,8 +374,8 @@ class Kickmsg(Lane):
         def receive() -> bytes:
             for _ in range(1000):
                 if (message := take()) is not None:
-                    return message  # type: ignore[no-any-return]
-            return subscriber.receive(patience)  # type: ignore[no-any-return]
+                    return message
+            return subscriber.receive(patience)
 
         return receive
 

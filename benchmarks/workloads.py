@@ -21,6 +21,7 @@ import memfast
 from benchmarks.transports import Lane
 
 DISTINCT = 64  # messages with different contents, sent round and round
+ANSWER = b"all of it is here"
 WHOLE = 4096  # up to this size every byte is compared, above it the first and last eight
 
 
@@ -99,6 +100,7 @@ def round_trip_ns(lane: type[Lane], size: int, count: int, pause: float = 0) -> 
         receive, send = there.open_receiver(), back.open_sender()
         for _ in range(total):
             send(receive())
+        back.flush()
 
     samples = []
     clock = time.perf_counter_ns
@@ -140,7 +142,7 @@ def one_way_per_second(lane: type[Lane], size: int, capacity: int, count: int) -
     """One call a message, from the first send to the last receive; an answer ends the run."""
     if lane.lossy:
         return _one_way_lossy(lane, size, capacity, count)
-    there, back = lane(size, capacity), lane(size, 1 << 16)
+    there, back = lane(size, capacity), lane(len(ANSWER), 1 << 16)
     sent = messages(size)
 
     def child() -> None:
@@ -152,7 +154,8 @@ def one_way_per_second(lane: type[Lane], size: int, capacity: int, count: int) -
         else:
             for expected in islice(cycle(sent), count):
                 _check(lane.name, receive(), expected, size)
-        send(sent[0])
+        send(ANSWER)
+        back.flush()
 
     try:
         with forked(child):
@@ -203,7 +206,7 @@ def _one_way_lossy(lane: type[Lane], size: int, capacity: int, count: int) -> fl
 
 def batches_per_second(lane: type[Lane], size: int, capacity: int, count: int) -> float:
     """As many messages a call as the transport takes, 64 offered at a time."""
-    there, back = lane(size, capacity), lane(size, 1 << 16)
+    there, back = lane(size, capacity), lane(len(ANSWER), 1 << 16)
     sent = messages(size)
 
     def child() -> None:
@@ -216,7 +219,8 @@ def batches_per_second(lane: type[Lane], size: int, capacity: int, count: int) -
             if batch != expected[at : at + len(batch)]:
                 raise WrongMessage(lane.name)
             got += len(batch)
-        send(sent[0])
+        send(ANSWER)
+        back.flush()
 
     try:
         with forked(child):

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def cdef_of(header: str) -> str:
-    """Blank the preprocessor lines: blank, not removed, so that a parse error names the real line."""
+    """Blank the preprocessor lines; were they removed, a parse error would name a wrong line."""
     return "\n".join("" if line.startswith("#") else line for line in header.splitlines())
 
 

@@ -37,8 +37,9 @@ int mf_process_open(uint64_t own, uint64_t claim);
 /* ---- wait.c: the wait ladder: spin, then sleep on a futex ---- */
 
 enum {
+	MF_WAIT_FIRST_NS = 10 * 1000 * 1000, /* then somebody is asked to watch the peer */
 	MF_WAIT_SLICE_NS =
-		50 * 1000 * 1000, /* how often a peer that nobody watches is asked after */
+		50 * 1000 * 1000, /* how often a peer that nobody can watch is asked after */
 	MF_WAIT_WATCHED_NS = 1000 * 1000 * 1000, /* where an alarm, or nothing at all, can come */
 };
 

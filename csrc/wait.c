@@ -56,7 +56,7 @@ void mf_wait_init(struct mf_waiter *waiter, struct mf_wait_layout *shared, uint6
 	waiter->shared = shared;
 	waiter->waits = waits;
 	waiter->spin_ns = SPIN_MAX_NS;
-	waiter->slice_ns = MF_WAIT_SLICE_NS;
+	waiter->slice_ns = MF_WAIT_FIRST_NS;
 	mf_store32_relaxed(&waiter->alarm, 0);
 	mf_store32_relaxed(&shared->word, MF_WAIT_AWAKE);
 }

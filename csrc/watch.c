@@ -5,7 +5,7 @@
  * A waiter sleeps on a futex, and no system call of an ordinary process sleeps
  * on a futex and a pidfd at once. Waking every 50 ms to ask costs 13 ms of CPU
  * in 5 s here, this thread none; it starts only after somebody has waited in
- * vain for 50 ms (docs/decisions/0002 compares it with robust futexes). It
+ * vain for 10 ms (docs/decisions/0002 compares it with robust futexes). It
  * touches nothing of Python's, blocks every signal, and only ever raises an
  * alarm: the waiter then asks the kernel anew, so a descriptor that a
  * daemonizer closed and another file got can do no harm.

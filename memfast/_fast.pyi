@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self, final
 
-from typing_extensions import Buffer
+from typing_extensions import Buffer, disjoint_base
 
 @final
 class Pages:
@@ -39,6 +39,7 @@ class Borrow:
     def __buffer__(self, flags: int, /) -> memoryview: ...
     def __release_buffer__(self, view: memoryview, /) -> None: ...
 
+@disjoint_base
 class Sender:
     def __new__(cls, pages: Pages, is_sender: bool, from_claim: int) -> Self: ...
     @property
@@ -52,6 +53,7 @@ class Sender:
     def _close(self) -> None: ...
     def _disown(self) -> int: ...
 
+@disjoint_base
 class Receiver:
     def __new__(cls, pages: Pages, is_sender: bool, from_claim: int) -> Self: ...
     @property

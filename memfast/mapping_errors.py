@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource  # not when it is needed: that may be for want of addresses or descriptors
 
 from memfast import errors
 
@@ -18,8 +19,6 @@ _HUGE_PATH = "/sys/kernel/mm/hugepages/hugepages-{}kB"
 
 def _limit(name: str) -> int | None:
     """Return a limit of this process in bytes, or None if there is none."""
-    import resource  # here: a failure's price, not an import's
-
     soft, _ = resource.getrlimit(getattr(resource, name))
     return None if soft == resource.RLIM_INFINITY else soft
 

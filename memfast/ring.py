@@ -10,7 +10,7 @@ from memfast._core import ffi, lib
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, NoReturn
+    from typing import Any, NoReturn, Self
 
 __all__ = [
     "CAPACITY_MAX",
@@ -166,7 +166,7 @@ class Sender(_fast.Sender):
         _raise("sender", "receiver", status, detail, self.max_message)
 
     @classmethod
-    def claim(cls, pages: _fast.Pages, handed_by: int = 0) -> Sender:
+    def claim(cls, pages: _fast.Pages, handed_by: int = 0) -> Self:
         """Take the role, or take it over from who pickled it (*handed_by*: its claim)."""
         return cls(pages, True, handed_by)
 
@@ -184,6 +184,6 @@ class Receiver(_fast.Receiver):
         _raise("receiver", "sender", status, detail, self.max_message)
 
     @classmethod
-    def claim(cls, pages: _fast.Pages, handed_by: int = 0) -> Receiver:
+    def claim(cls, pages: _fast.Pages, handed_by: int = 0) -> Self:
         """Take the role, or take it over from who pickled it (*handed_by*: its claim)."""
         return cls(pages, False, handed_by)

@@ -168,7 +168,7 @@ static void watch_stop(End *self)
 	if (self->watched.claim != 0 && *fast_guard == self->pid)
 		mf_watch_remove(watch, &self->watched);
 	self->judged = UNJUDGED;
-	self->end.waiter.slice_ns = MF_WAIT_SLICE_NS;
+	self->end.waiter.slice_ns = MF_WAIT_FIRST_NS;
 }
 
 /* After a slice in vain: sleep longer from now on, if the peer's death would wake us. */
@@ -176,6 +176,7 @@ static void watch_start(End *self, uint64_t claim)
 {
 	int status = 0;
 
+	self->end.waiter.slice_ns = MF_WAIT_SLICE_NS;
 	if (mf_process_claim_pid(claim) != 0)
 		status = watch_ready() ? mf_watch_add(watch, &self->watched, &self->end.waiter,
 						      self->end.claim, claim)

@@ -72,7 +72,7 @@ def blocked(channel: memfast.Channel, role: str):
 @pytest.mark.parametrize("waited", [0.0, 0.3])
 @pytest.mark.parametrize("role", ["receiver", "sender"])
 def test_a_death_is_told_to_who_waits(channel, peer, role, waited):
-    """Both roles, shortly after the wait began and long after; the dead stays a zombie meanwhile."""
+    """Both roles, soon after the wait began and long after; the dead stays a zombie meanwhile."""
     pid = peer("sender" if role == "receiver" else "receiver")
     call = blocked(channel, role)
     with kill_later(pid, waited), pytest.raises(memfast.PeerDiedError) as caught:
@@ -107,7 +107,8 @@ def test_messages_of_the_dead_come_before_the_news(channel):
         os.kill(os.getpid(), signal.SIGKILL)
 
     with channel.receiver() as receiver, support.forked(child):
-        assert [receiver.recv(timeout=20) for _ in range(20)] == [bytes([n]) * 50 for n in range(20)]
+        got = [receiver.recv(timeout=20) for _ in range(20)]
+        assert got == [bytes([number]) * 50 for number in range(20)]
         for _ in range(2):
             with pytest.raises(memfast.PeerDiedError):
                 receiver.recv(timeout=20)
@@ -181,7 +182,8 @@ def test_a_peer_in_another_pid_namespace_is_never_taken_for_dead(name):
         "tx.send(b'%d' % os.getpid())\n"
         "time.sleep(0.8); tx.send(b'second'); time.sleep(30)\n"
     )
-    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc", *support.python(code, name)]
+    command = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    command += support.python(code, name)
     with memfast.Channel.create(name) as channel, channel.receiver() as receiver:
         with subprocess.Popen(command) as child:
             try:

@@ -67,43 +67,43 @@ def kill(pid: int) -> None:
 def kill_senders(rng: random.Random, trials: int) -> None:
     """One receiver outlives many senders, and gets an unbroken sequence."""
     expected = 0
-    with memfast.Channel.create(capacity=1 << rng.randrange(12, 15)) as channel:
-        with channel.receiver() as receiver:
-            for _ in range(trials):
-                pid = start(send_until_killed, channel, rng.randrange(3))
-                deadline = time.monotonic() + rng.expovariate(1000)
-                while time.monotonic() < deadline:
-                    message = receiver.try_recv()
-                    if message is not None:
-                        assert message == numbered(expected)
-                        expected += 1
-                kill(pid)
-                while (message := receiver.try_recv()) is not None:
+    channel = memfast.Channel.create(capacity=1 << rng.randrange(12, 15))
+    with channel, channel.receiver() as receiver:
+        for _ in range(trials):
+            pid = start(send_until_killed, channel, rng.randrange(3))
+            deadline = time.monotonic() + rng.expovariate(1000)
+            while time.monotonic() < deadline:
+                message = receiver.try_recv()
+                if message is not None:
                     assert message == numbered(expected)
                     expected += 1
-                assert channel.stats().messages_sent == expected
-            with pytest.raises(memfast.PeerDiedError):
-                receiver.recv(timeout=20)
+            kill(pid)
+            while (message := receiver.try_recv()) is not None:
+                assert message == numbered(expected)
+                expected += 1
+            assert channel.stats().messages_sent == expected
+        with pytest.raises(memfast.PeerDiedError):
+            receiver.recv(timeout=20)
 
 
 def kill_receivers(rng: random.Random, trials: int) -> None:
     """One sender outlives many receivers; the last one finds exactly what is not counted."""
     sent = 0
-    with memfast.Channel.create(capacity=1 << rng.randrange(12, 15)) as channel:
-        with channel.sender() as sender:
-            for _ in range(trials):
-                pid = start(receive_until_killed, channel, rng.randrange(4))
-                deadline = time.monotonic() + rng.expovariate(1000)
-                while time.monotonic() < deadline:
-                    if sender.try_send(numbered(sent)):
-                        sent += 1
-                kill(pid)
-            counted = channel.stats().messages_received
-            with channel.receiver() as receiver:
-                while (message := receiver.try_recv()) is not None:
-                    assert message == numbered(counted)
-                    counted += 1
-            assert counted == sent
+    channel = memfast.Channel.create(capacity=1 << rng.randrange(12, 15))
+    with channel, channel.sender() as sender:
+        for _ in range(trials):
+            pid = start(receive_until_killed, channel, rng.randrange(4))
+            deadline = time.monotonic() + rng.expovariate(1000)
+            while time.monotonic() < deadline:
+                if sender.try_send(numbered(sent)):
+                    sent += 1
+            kill(pid)
+        counted = channel.stats().messages_received
+        with channel.receiver() as receiver:
+            while (message := receiver.try_recv()) is not None:
+                assert message == numbered(counted)
+                counted += 1
+        assert counted == sent
 
 
 def campaign(rng: random.Random, trials: int) -> None:
@@ -115,7 +115,7 @@ def campaign(rng: random.Random, trials: int) -> None:
 
 @pytest.mark.timeout(120)
 def test_500_random_kills_tear_and_lose_nothing(rng):
-    """Unbroken sequences over deaths of senders and receivers, all ways of sending and receiving."""
+    """Unbroken sequences over deaths of senders and receivers, all ways to send and receive."""
     campaign(rng, 500)
 
 

@@ -180,22 +180,14 @@ void test_pages_free(unsigned char *pages, size_t size)
 	CHECK(munmap(pages - GUARD_BYTES, size + 2 * GUARD_BYTES) == 0);
 }
 
-/*
- * A ring that starts at a high count must look as if it had really got there:
- * each slot holds the commit word of the lap before.
- */
 void rig_make(struct rig *rig, uint64_t capacity, uint64_t first_count)
 {
-	const uint64_t slot_count = capacity / sizeof(struct mf_slot);
-
 	memset(rig, 0, sizeof *rig);
 	rig->size = (size_t)mf_ring_size(capacity);
 	rig->memory = test_pages(rig->size);
 	rig->capacity = capacity;
 	rig->shared = (struct mf_ring_layout *)(void *)rig->memory;
 	CHECK_EQUAL(mf_ring_format(rig->memory, rig->size, capacity, first_count), 0);
-	for (uint64_t back = 1; first_count != 0 && back <= slot_count; back++)
-		rig_slot(rig, first_count - back)->commit = (first_count - back + 1) << 32;
 }
 
 void rig_open(struct rig *rig, uint64_t capacity, uint64_t first_count)

@@ -19,7 +19,6 @@
 #endif
 
 enum {
-	TICKS_SHIFT = MF_CLAIM_PID_BITS + MF_CLAIM_NAMESPACE_BITS,
 	NOBODY = 65534,
 };
 
@@ -36,7 +35,7 @@ struct table {
 
 static void claim_into(struct table *table, uint64_t *word)
 {
-	CHECK_EQUAL(mf_process_claim(&table->namespaces, word), 0);
+	*word = mf_process_claim(&table->namespaces);
 }
 
 static void claim_and_end(void *context)
@@ -90,13 +89,16 @@ static struct table *new_table(void)
 	return table;
 }
 
-/* We live, by our own claim, which names us. */
+/* We live, by each of our claims, which name us and are told apart. */
 static void self_is_alive(void)
 {
 	struct table *table = new_table();
 
 	CHECK_EQUAL(mf_process_claim_pid(table->own), getpid());
 	CHECK_EQUAL(mf_process_life(table->own, table->own), MF_LIFE_ALIVE);
+	claim_into(table, &table->child);
+	CHECK(table->child != table->own);
+	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_ALIVE);
 	CHECK_EQUAL(mf_process_exists(getpid()), 1);
 }
 
@@ -125,7 +127,7 @@ static void a_reused_pid_is_another_process(void)
 	struct table *table = new_table();
 	const pid_t child = stopped_child(table);
 
-	for (int bit = TICKS_SHIFT; bit < 64; bit++) {
+	for (int bit = MF_CLAIM_TICKS_SHIFT; bit < 64; bit++) {
 		CHECK_EQUAL(mf_process_life(table->own, table->child ^ UINT64_C(1) << bit),
 			    MF_LIFE_DEAD);
 		CHECK_EQUAL(mf_process_life(table->own, table->own ^ UINT64_C(1) << bit),
@@ -136,11 +138,14 @@ static void a_reused_pid_is_another_process(void)
 
 static void odd_name(void *context)
 {
+	struct table *table = context;
+
+	claim_into(table, &table->alive);
 	prctl(PR_SET_NAME, "a) Z 1 ( 2)"); /* 15 bytes at most, any bytes */
-	claim_and_stay(context);
+	claim_and_stay(table);
 }
 
-/* A process may be named as if it were another field of its stat line. */
+/* A process may be named as if it were other fields of its stat line: that changes nothing. */
 static void a_name_cannot_pass_for_a_state(void)
 {
 	struct table *table = new_table();
@@ -148,6 +153,7 @@ static void a_name_cannot_pass_for_a_state(void)
 	int status;
 
 	CHECK(waitpid(child, &status, WUNTRACED) == child && WIFSTOPPED(status));
+	CHECK_EQUAL(table->child >> MF_CLAIM_TICKS_SHIFT, table->alive >> MF_CLAIM_TICKS_SHIFT);
 	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_ALIVE);
 	end_child(child);
 	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_DEAD);
@@ -164,7 +170,7 @@ static void other_namespaces_are_unknown(void)
 			CHECK_EQUAL(
 				mf_process_life(table->own, pids[i] | space << MF_CLAIM_PID_BITS),
 				MF_LIFE_UNKNOWN);
-	CHECK_EQUAL(mf_process_life(table->own, UINT64_C(5) << TICKS_SHIFT), MF_LIFE_DEAD);
+	CHECK_EQUAL(mf_process_life(table->own, UINT64_C(5) << MF_CLAIM_TICKS_SHIFT), MF_LIFE_DEAD);
 }
 
 /* A full table gives the index that says "not recorded"; two of those do not know each other. */
@@ -257,8 +263,7 @@ static void claim_under_foreign_proc(void *context)
 	struct table *table = context;
 
 	CHECK_EQUAL(getpid(), 1);
-	if (mf_process_claim(&table->namespaces, &table->alive) != 0)
-		return; /* refused: fine, too */
+	claim_into(table, &table->alive);
 	test_in_child(judge_with_proper_proc, table);
 	CHECK(mf_process_life(table->alive, table->alive) != MF_LIFE_DEAD);
 }
@@ -310,14 +315,14 @@ static void hidden_proc(void *context)
 static void no_proc(void *context)
 {
 	struct table *table = context;
-	uint64_t claim = 7;
+	uint64_t claim;
 
 	need(unshare(CLONE_NEWNS));
 	need(mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL));
 	need(mount("none", "/proc", "tmpfs", 0, NULL));
 	judge_three(table, MF_LIFE_ALIVE, MF_LIFE_DEAD, MF_LIFE_DEAD);
-	CHECK(mf_process_claim(&table->namespaces, &claim) < 0);
-	CHECK_EQUAL(claim, 7);
+	claim_into(table, &claim);
+	CHECK_EQUAL(claim >> MF_CLAIM_PID_BITS & 7, MF_NAMESPACE_COUNT);
 }
 
 static void no_pidfd(void *context)
@@ -355,7 +360,7 @@ static void hidden_processes_live(void)
 	judge_in(hidden_proc);
 }
 
-/* Without /proc the kernel still tells the dead; but nobody can take a role. */
+/* Without /proc the kernel still tells the dead; a claim made there says it cannot be judged. */
 static void without_proc(void)
 {
 	judge_in(no_proc);

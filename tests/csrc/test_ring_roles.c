@@ -10,6 +10,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -31,10 +32,9 @@ static int claim_receiver(struct rig *rig, uint64_t from, int *owner_ret)
 static void claim_in_child(void *context)
 {
 	struct rig *rig = context;
-	uint64_t claim;
 
-	CHECK_EQUAL(mf_process_claim(&rig->shared->namespaces, &claim), 0);
-	rig->shared->shape_reserved[0] = claim; /* shared pages, a word that nobody uses */
+	/* shared pages, a word that nobody uses */
+	rig->shared->shape_reserved[0] = mf_process_claim(&rig->shared->namespaces);
 }
 
 /* The claim of a process that is gone, or (unreaped) a zombie. */
@@ -212,6 +212,58 @@ static void receiver_dies_between_any_two_stores(void)
 		}
 }
 
+enum {
+	STEPPED_MESSAGES = 6,
+	STEPPED_BYTES = 40,
+};
+
+static void be_stepped(void *context)
+{
+	struct rig *rig = context;
+	unsigned char copy[STEPPED_BYTES];
+	const void *body;
+	size_t size;
+
+	CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+	raise(SIGSTOP);
+	for (uint64_t number = 0; number < STEPPED_MESSAGES; number++) {
+		mf_ring_send(&rig->sender, "forty bytes, of which nobody reads a one",
+			     STEPPED_BYTES);
+		CHECK_EQUAL(mf_ring_peek(&rig->receiver, &body, &size), 0);
+		mf_ring_take(&rig->receiver, copy, body, size);
+	}
+}
+
+/*
+ * After each single instruction of send and take, messages and bytes belong together: no state
+ * is published before its cells, and a successor that comes just then goes on from a whole one.
+ */
+static void progress_is_whole_after_every_instruction(void)
+{
+	struct mf_ring_stats stats;
+	int status, steps = 0;
+	struct rig rig;
+	pid_t child;
+
+	rig_open(&rig, CAPACITY, 0);
+	child = test_fork(be_stepped, &rig);
+	CHECK(waitpid(child, &status, 0) == child);
+	if (!WIFSTOPPED(status))
+		test_skip("not permitted to trace a child here");
+	do {
+		CHECK_EQUAL(mf_ring_stats(rig.memory, rig.size, &stats), 0);
+		CHECK_EQUAL(stats.bytes_sent, stats.messages_sent * STEPPED_BYTES);
+		CHECK_EQUAL(stats.bytes_received, stats.messages_received * STEPPED_BYTES);
+		CHECK(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0);
+		CHECK(waitpid(child, &status, 0) == child);
+		steps++;
+	} while (stats.messages_received < STEPPED_MESSAGES && WIFSTOPPED(status));
+	CHECK(stats.messages_received == STEPPED_MESSAGES && steps > 100);
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	rig_close(&rig);
+}
+
 /* ---- roles ---- */
 
 /* A live owner keeps its role, and a refused claim says who has it and changes nothing. */
@@ -228,6 +280,8 @@ static void a_live_owner_is_not_robbed(void)
 	CHECK_EQUAL(owner, getpid());
 	CHECK_EQUAL(mf_ring_claim_receiver(rig.memory, rig.size, 0, &other, &owner), -EBUSY);
 	CHECK_EQUAL(owner, getpid());
+	header.namespaces.claims =
+		rig.shared->namespaces.claims; /* but for the numbers given out */
 	CHECK(memcmp(&header, rig.shared, sizeof header) == 0);
 	rig_close(&rig);
 }
@@ -285,7 +339,7 @@ static void peer_says_what_became_of_it(void)
 
 struct transfer {
 	struct rig *rig;
-	uint64_t from;
+	uint64_t from_sender, from_receiver;
 	int expected;
 };
 
@@ -294,15 +348,16 @@ static void take_over(void *context)
 	const struct transfer *transfer = context;
 	int owner;
 
-	CHECK_EQUAL(claim_sender(transfer->rig, transfer->from, &owner), transfer->expected);
+	CHECK_EQUAL(claim_sender(transfer->rig, transfer->from_sender, &owner), transfer->expected);
 	if (transfer->expected == 0)
 		CHECK_EQUAL(rig_send(transfer->rig, 300, 2), 0);
-	CHECK_EQUAL(claim_receiver(transfer->rig, transfer->from, &owner), transfer->expected);
+	CHECK_EQUAL(claim_receiver(transfer->rig, transfer->from_receiver, &owner),
+		    transfer->expected);
 }
 
 /*
- * With its owner's word a role is handed on while the owner lives, once; without it, or with
- * another, not. Who handed it on cannot close it any more.
+ * With its owner's word a role is handed on while the owner lives; without it, or with another,
+ * not. Who handed it on cannot close it any more.
  */
 static void a_role_is_handed_on_with_its_word(void)
 {
@@ -314,15 +369,14 @@ static void a_role_is_handed_on_with_its_word(void)
 
 	rig_open(&rig, CAPACITY, 0);
 	CHECK_EQUAL(rig_send(&rig, 300, 1), 0);
-	transfer = (struct transfer){&rig, rig.sender.claim ^ 1, -EBUSY};
+	transfer = (struct transfer){&rig, rig.receiver.claim, rig.sender.claim, -EBUSY};
 	test_in_child(take_over, &transfer);
-	transfer = (struct transfer){&rig, rig.sender.claim, 0};
+	transfer = (struct transfer){&rig, rig.sender.claim, rig.receiver.claim, 0};
 	test_in_child(take_over, &transfer);
 	mf_ring_close_sender(&rig.sender);
 	mf_ring_close_receiver(&rig.receiver);
 	CHECK(rig.shared->sender_claim != MF_CLAIM_CLOSED);
 	CHECK(rig.shared->receiver_claim != MF_CLAIM_CLOSED);
-	CHECK(rig.shared->receiver_wait.word != MF_WAIT_CLOSED);
 	CHECK_EQUAL(claim_receiver(&rig, 0, &owner), 0); /* the child is dead */
 	rig_receive(&rig, 300, 1);
 	rig_receive(&rig, 300, 2);
@@ -330,33 +384,79 @@ static void a_role_is_handed_on_with_its_word(void)
 	rig_close(&rig);
 }
 
-/* Any word in a role: only a provably dead owner of our own namespace, or nobody, may be replaced.
- */
+/* Within one process too a role is handed on once, and is not the old end's any more. */
+static void a_role_is_handed_on_once(void)
+{
+	struct mf_ring_end old_sender, old_receiver, third;
+	const void *body;
+	struct rig rig;
+	size_t size;
+	int owner;
+
+	rig_open(&rig, CAPACITY, 0);
+	old_sender = rig.sender;
+	old_receiver = rig.receiver;
+	CHECK_EQUAL(claim_sender(&rig, old_sender.claim, &owner), 0);
+	CHECK_EQUAL(claim_receiver(&rig, old_receiver.claim, &owner), 0);
+	mf_ring_close_sender(&old_sender);
+	mf_ring_close_receiver(&old_receiver);
+	CHECK_EQUAL(rig.shared->sender_claim, rig.sender.claim);
+	CHECK_EQUAL(rig.shared->receiver_claim, rig.receiver.claim);
+	CHECK_EQUAL(mf_ring_peek(&old_receiver, &body, &size), -ESTALE);
+	CHECK_EQUAL(rig_send(&rig, 300, 1), 0);
+	rig_receive(&rig, 300, 1);
+	CHECK_EQUAL(mf_ring_claim_sender(rig.memory, rig.size, old_sender.claim, &third, &owner),
+		    -EBUSY);
+	CHECK_EQUAL(
+		mf_ring_claim_receiver(rig.memory, rig.size, old_receiver.claim, &third, &owner),
+		-EBUSY);
+	rig_close(&rig);
+}
+
+/* An end whose role was taken from it (a damaged ring) waits for nothing: it is told. */
+static void a_lost_role_is_told(void)
+{
+	const void *body;
+	struct rig rig;
+	void *place;
+	size_t size;
+
+	rig_open(&rig, CAPACITY, 0);
+	CHECK_EQUAL(rig_send(&rig, 3000, 1), 0);
+	rig.shared->sender_claim = rig.shared->receiver_claim = 0;
+	CHECK(mf_ring_has_space(&rig.sender, 3000));
+	CHECK_EQUAL(rig_send(&rig, 3000, 2), -ESTALE);
+	CHECK_EQUAL(mf_ring_loan(&rig.sender, 3000, &place), -ESTALE);
+	rig_receive(&rig, 3000, 1);
+	CHECK(mf_ring_has_message(&rig.receiver, 0));
+	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -ESTALE);
+	rig_close(&rig);
+}
+
+/* Any word in a role: only a provably dead owner of our own namespace, or nobody, is replaced. */
 static void any_word_in_a_role(void)
 {
-	const uint64_t pids[] = {0, 1, (UINT64_C(1) << MF_CLAIM_PID_BITS) - 1};
-	const unsigned shift = MF_CLAIM_PID_BITS + MF_CLAIM_NAMESPACE_BITS;
+	const uint64_t pids[] = {0, (uint64_t)getpid(), (UINT64_C(1) << MF_CLAIM_PID_BITS) - 1};
 	struct rig rig;
 	uint64_t own;
 	int owner;
 
 	rig_make(&rig, CAPACITY, 0);
-	CHECK_EQUAL(mf_process_claim(&rig.shared->namespaces, &own), 0);
+	own = mf_process_claim(&rig.shared->namespaces);
 	CHECK_EQUAL((own >> MF_CLAIM_PID_BITS) & 7, 0);
 	for (uint64_t space = 0; space < 8; space++) {
-		for (size_t i = 0; i < COUNT_OF(pids); i++) {
-			/* no process started at tick 0: so a pid of our namespace has a new owner
-			 */
-			const int expected = pids[i] != 0 && space != 0 ? -EBUSY : 0;
+		for (size_t i = 0; i < COUNT_OF(pids); i++)
+			for (int bit = MF_CLAIM_TICKS_SHIFT; bit < 64; bit++) {
+				const int expected = pids[i] != 0 && space != 0 ? -EBUSY : 0;
+				const uint64_t ticks = own >> MF_CLAIM_TICKS_SHIFT
+								      << MF_CLAIM_TICKS_SHIFT;
 
-			for (uint64_t ticks = 0; ticks < 2; ticks++) {
 				rig.shared->sender_claim = pids[i] | space << MF_CLAIM_PID_BITS |
-							   (ticks ? UINT64_MAX << shift : 0);
+							   (ticks ^ UINT64_C(1) << bit);
 				rig.shared->receiver_claim = rig.shared->sender_claim;
 				CHECK_EQUAL(claim_sender(&rig, 0, &owner), expected);
 				CHECK_EQUAL(claim_receiver(&rig, 0, &owner), expected);
 			}
-		}
 		rig.shared->sender_claim = own | space << MF_CLAIM_PID_BITS;
 		CHECK_EQUAL(claim_sender(&rig, 0, &owner), -EBUSY);
 	}
@@ -366,10 +466,17 @@ static void any_word_in_a_role(void)
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
-		TEST(sender_dies_between_any_two_stores),    TEST(stats_between_commit_and_state),
-		TEST(receiver_dies_between_any_two_stores),  TEST(a_live_owner_is_not_robbed),
-		TEST(the_dead_and_the_closed_are_succeeded), TEST(peer_says_what_became_of_it),
-		TEST(a_role_is_handed_on_with_its_word),     TEST(any_word_in_a_role),
+		TEST(sender_dies_between_any_two_stores),
+		TEST(stats_between_commit_and_state),
+		TEST(receiver_dies_between_any_two_stores),
+		TEST(progress_is_whole_after_every_instruction),
+		TEST(a_live_owner_is_not_robbed),
+		TEST(the_dead_and_the_closed_are_succeeded),
+		TEST(peer_says_what_became_of_it),
+		TEST(a_role_is_handed_on_with_its_word),
+		TEST(a_role_is_handed_on_once),
+		TEST(a_lost_role_is_told),
+		TEST(any_word_in_a_role),
 	};
 
 	return test_main(argc, argv, tests, COUNT_OF(tests));

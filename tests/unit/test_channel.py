@@ -175,9 +175,9 @@ def test_a_loan_is_sent_at_the_end_of_its_block(ends):
 def test_a_loan_is_dropped_on_an_exception_or_when_forgotten(ends):
     """Nothing is sent, and the end works on."""
     sender, receiver = ends
-    with pytest.raises(KeyError), sender.loan(9) as out:
-        out[:] = b"unwritten"
-        raise KeyError
+    loan = sender.loan(9)
+    loan.__enter__()[:] = b"unwritten"
+    assert not loan.__exit__(KeyError, KeyError(), None)
     sender.loan(9)
     gc.collect()
     sender.send(b"after")
@@ -189,9 +189,9 @@ def test_one_loan_at_a_time(ends):
     """While one is open, sending anything else would overtake it: refused, nothing sent."""
     sender, receiver = ends
     with sender.loan(3) as out:
-        for other in (lambda: sender.send(b"x"), lambda: sender.loan(1), lambda: pickle.dumps(sender)):
+        for call, argument in ((sender.send, b"x"), (sender.loan, 1), (pickle.dumps, sender)):
             with pytest.raises(RuntimeError, match="loan"):
-                other()
+                call(argument)
         out[:] = b"abc"
     assert receiver.recv() == b"abc"
     with pytest.raises(memfast.MessageTooLarge):
@@ -320,32 +320,30 @@ def test_close_is_idempotent_and_a_closed_handle_says_so(ends, channel):
             call()
 
 
-def test_close_in_another_thread_wakes_a_waiting_call(channel):
+@pytest.mark.parametrize("which", ["receiver", "sender"])
+def test_close_in_another_thread_wakes_a_waiting_call(channel, which):
     """recv and a blocked send both end with ClosedError, and the memory stays until they do."""
-    for waits, end in (
-        (lambda: receiver.recv(), "receiver"),
-        (lambda: sender.send(b"x" * 4096), "sender"),
-    ):
-        sender, receiver = channel.sender(), channel.receiver()
-        if end == "sender":
-            sender.send(b"x" * 4096)
-        errors: list[BaseException] = []
+    sender, receiver = channel.sender(), channel.receiver()
+    if which == "sender":
+        sender.send(b"x" * 4096)
+    call, end = (receiver.recv, receiver) if which == "receiver" else (sender.send, sender)
+    raised: list[BaseException] = []
 
-        def run(waits=waits, errors=errors):
-            try:
-                waits()
-            except BaseException as error:
-                errors.append(error)
+    def wait() -> None:
+        try:
+            call() if which == "receiver" else call(b"x" * 4096)
+        except BaseException as error:
+            raised.append(error)
 
-        thread = threading.Thread(target=run)
-        thread.start()
-        time.sleep(0.05)
-        {"sender": sender, "receiver": receiver}[end].close()
-        thread.join(10)
-        assert not thread.is_alive()
-        assert [type(error) for error in errors] == [memfast.ClosedError]
-        sender.close()
-        receiver.close()
+    thread = threading.Thread(target=wait)
+    thread.start()
+    time.sleep(0.05)
+    end.close()
+    thread.join(10)
+    assert not thread.is_alive()
+    assert [type(error) for error in raised] == [memfast.ClosedError]
+    sender.close()
+    receiver.close()
 
 
 def test_threads_may_share_an_end(channel):
