@@ -141,27 +141,33 @@ int mf_ring_check(const void *memory, size_t memory_size, uint64_t *capacity_ret
 uint32_t mf_ring_version(const void *memory, size_t memory_size);
 int mf_ring_stats(const void *memory, size_t memory_size, struct mf_ring_stats *stats_ret);
 
-int mf_ring_claim_sender(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
+/* ---- role.c: who is at the ends of a ring ---- */
+
+int mf_role_claim_sender(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
 			 int *owner_ret);
-int mf_ring_claim_receiver(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
+int mf_role_claim_receiver(void *memory, size_t memory_size, uint64_t from, struct mf_ring_end *end,
 			   int *owner_ret);
-void mf_ring_close_sender(struct mf_ring_end *end);
-void mf_ring_close_receiver(struct mf_ring_end *end);
+void mf_role_close_sender(struct mf_ring_end *end);
+void mf_role_close_receiver(struct mf_ring_end *end);
+int mf_role_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t deadline_ns);
+int mf_role_peer(const struct mf_ring_end *end, int is_sender, int *pid_ret);
+uint64_t mf_role_peer_claim(const struct mf_ring_end *end, int is_sender);
 
-int mf_ring_send(struct mf_ring_end *end, const void *body, size_t body_size);
-int mf_ring_loan(struct mf_ring_end *end, size_t body_size, void **body_ret);
-void mf_ring_commit(struct mf_ring_end *end, size_t body_size);
-int mf_ring_has_space(const struct mf_ring_end *end, size_t body_size);
+/* ---- sender.c: the writing end ---- */
 
-int mf_ring_peek(struct mf_ring_end *end, const void **body_ret, size_t *body_size_ret);
-void mf_ring_take(struct mf_ring_end *end, void *destination, const void *body, size_t body_size);
-void mf_ring_skip(struct mf_ring_end *end);
-void mf_ring_free(struct mf_ring_end *end, const struct mf_ring_cursor *upto);
-int mf_ring_has_message(const struct mf_ring_end *end, size_t unused);
+int mf_sender_send(struct mf_ring_end *end, const void *body, size_t body_size);
+int mf_sender_loan(struct mf_ring_end *end, size_t body_size, void **body_ret);
+void mf_sender_commit(struct mf_ring_end *end, size_t body_size);
+int mf_sender_has_space(const struct mf_ring_end *end, size_t body_size);
 
-int mf_ring_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t deadline_ns);
-int mf_ring_peer(const struct mf_ring_end *end, int is_sender, int *pid_ret);
-uint64_t mf_ring_peer_claim(const struct mf_ring_end *end, int is_sender);
+/* ---- receiver.c: the reading end ---- */
+
+int mf_receiver_peek(struct mf_ring_end *end, const void **body_ret, size_t *body_size_ret);
+void mf_receiver_take(struct mf_ring_end *end, void *destination, const void *body,
+		      size_t body_size);
+void mf_receiver_skip(struct mf_ring_end *end);
+void mf_receiver_free(struct mf_ring_end *end, const struct mf_ring_cursor *upto);
+int mf_receiver_has_message(const struct mf_ring_end *end, size_t unused);
 
 /* ---- sysv.c: System V segments ---- */
 

@@ -44,7 +44,7 @@ static int inode_of(const char *path, uint32_t *inode_ret)
 /* What a pid and a start time refer to, as seen from here: pid and time namespace in one word. */
 static int own_namespaces(uint64_t *inodes_ret)
 {
-	uint32_t pid_inode, time_inode = 0;
+	uint32_t pid_inode = 0, time_inode = 0;
 	int status = inode_of("/proc/self/ns/pid", &pid_inode);
 
 	if (status != 0)
@@ -56,15 +56,37 @@ static int own_namespaces(uint64_t *inodes_ret)
 	return 0;
 }
 
-/*
- * Read a process's id and when it started, in clock ticks after boot: fields 1
- * and 22 of a stat file, proc_pid_stat(5). The name in field 2 may hold spaces
- * and parentheses, so fields are counted from the last ')'.
- */
-static int read_stat(const char *path, int64_t *pid_ret, uint64_t *ticks_ret)
+/* What a stat file says of a process: proc_pid_stat(5), fields 1, 3, 20 and 22. */
+struct stat_line {
+	int64_t pid;
+	char state;
+	int64_t threads;
+	uint64_t start_ticks; /* after boot */
+};
+
+/* The name in field 2 may hold spaces and parentheses: count from the last ')'. */
+static int parse_stat(const char *text, struct stat_line *line)
+{
+	const char *cursor = strrchr(text, ')');
+
+	if (cursor == NULL || cursor[1] == '\0')
+		return -EPROTO;
+	line->pid = strtoll(text, NULL, 10);
+	line->state = cursor[2];
+	for (int field = 2; cursor != NULL && field < 22; field++) {
+		if (field == 20)
+			line->threads = strtoll(cursor, NULL, 10);
+		cursor = strchr(cursor + 1, ' ');
+	}
+	if (cursor == NULL)
+		return -EPROTO;
+	line->start_ticks = strtoull(cursor, NULL, 10);
+	return 0;
+}
+
+static int read_stat(const char *path, struct stat_line *line)
 {
 	char text[1024];
-	const char *cursor;
 	ssize_t length;
 	const int fd = open(path, O_RDONLY | O_CLOEXEC);
 
@@ -77,14 +99,7 @@ static int read_stat(const char *path, int64_t *pid_ret, uint64_t *ticks_ret)
 	if (length < 0)
 		return (int)length; /* -ESRCH: it died between open and read */
 	text[length] = '\0';
-	*pid_ret = strtoll(text, NULL, 10);
-	cursor = strrchr(text, ')');
-	for (int field = 2; cursor != NULL && field < 22; field++)
-		cursor = strchr(cursor + 1, ' ');
-	if (cursor == NULL)
-		return -EPROTO;
-	*ticks_ret = strtoull(cursor, NULL, 10);
-	return 0;
+	return parse_stat(text, line);
 }
 
 /* The index of our namespaces in the table, entered if there is room. */
@@ -119,15 +134,15 @@ static unsigned namespace_index(uint64_t claim)
 uint64_t mf_process_claim(struct mf_namespaces_layout *namespaces)
 {
 	const uint64_t number = mf_add_relaxed(&namespaces->claims, 1);
-	uint64_t inodes, ticks = 0, space = MF_NAMESPACE_COUNT;
-	int64_t pid = 0;
+	uint64_t inodes, space = MF_NAMESPACE_COUNT;
+	struct stat_line line = {0};
 
-	if (read_stat("/proc/self/stat", &pid, &ticks) == 0 && pid == getpid() &&
+	if (read_stat("/proc/self/stat", &line) == 0 && line.pid == getpid() &&
 	    own_namespaces(&inodes) == 0)
 		space = enter_namespace(namespaces, inodes);
 	return (uint64_t)getpid() | space << MF_CLAIM_PID_BITS |
 	       (number & ((1u << MF_CLAIM_NUMBER_BITS) - 1)) << MF_CLAIM_NUMBER_SHIFT |
-	       ticks << MF_CLAIM_TICKS_SHIFT;
+	       line.start_ticks << MF_CLAIM_TICKS_SHIFT;
 }
 
 static int pidfd_open(int64_t pid)
@@ -167,9 +182,8 @@ int mf_process_life(uint64_t own, uint64_t claim)
 {
 	const unsigned space = namespace_index(claim);
 	const int pid = mf_process_claim_pid(claim);
+	struct stat_line line;
 	char path[40];
-	uint64_t ticks;
-	int64_t seen;
 	int gone;
 
 	if (pid == 0)
@@ -180,16 +194,18 @@ int mf_process_life(uint64_t own, uint64_t claim)
 	if (gone == 1)
 		return MF_LIFE_DEAD;
 	snprintf(path, sizeof path, "/proc/%d/stat", pid);
-	switch (read_stat(path, &seen, &ticks)) {
-	case 0: /* a start time that differs: the pid has a new owner */
-		return (ticks ^ claim >> MF_CLAIM_TICKS_SHIFT) << MF_CLAIM_TICKS_SHIFT
-			       ? MF_LIFE_DEAD
-			       : MF_LIFE_ALIVE;
+	switch (read_stat(path, &line)) {
+	case 0:
+		break;
 	case -ESRCH:
 		return MF_LIFE_DEAD;
 	default: /* hidepid=, no descriptors left, ...; -ENOENT too */
 		return gone == 0 ? MF_LIFE_ALIVE : MF_LIFE_UNKNOWN;
 	}
+	if ((line.start_ticks ^ claim >> MF_CLAIM_TICKS_SHIFT) << MF_CLAIM_TICKS_SHIFT != 0)
+		return MF_LIFE_DEAD; /* the pid has a new owner */
+	/* Without a pidfd the letter tells; a zombie with threads is a leader that left early. */
+	return gone < 0 && line.state == 'Z' && line.threads <= 1 ? MF_LIFE_DEAD : MF_LIFE_ALIVE;
 }
 
 /*

@@ -24,7 +24,9 @@ ROOT = Path(__file__).resolve().parents[1]
 NOT_COPIED = shutil.ignore_patterns(
     ".venv", ".git", "build", "*.so", "*.o", "__pycache__", ".*_cache", "memfast.egg-info"
 )
-RING, WAIT, PROCESS = "csrc/ring.c", "csrc/wait.c", "csrc/process.c"
+RING, SHARED, ROLE = "csrc/ring.c", "csrc/ring.h", "csrc/role.c"
+SENDER, RECEIVER = "csrc/sender.c", "csrc/receiver.c"
+WAIT, PROCESS = "csrc/wait.c", "csrc/process.c"
 SYSV, END, LENDING = "csrc/sysv.c", "csrc/fast/end.c", "csrc/fast/lending.c"
 MAPPING = "csrc/mapping.c"
 
@@ -55,7 +57,7 @@ MUTANTS = (
     # ---- order of stores ----
     Mutant(
         "commit before copy",
-        RING,
+        SENDER,
         one(
             "\t\tmemcpy(place, body, body_size);\n\tcommit(end, body_size);\n",
             "\t\tcommit(end, body_size), memcpy(place, body, body_size);\n"
@@ -65,7 +67,7 @@ MUTANTS = (
     ),
     Mutant(
         "receiver's state published before its cells",
-        RING,
+        RECEIVER,
         one(
             "\tstore_cells(end, progress, upto);\n\tstore_state(end, progress, upto);\n",
             "\tstore_state(end, progress, upto);\n\tend->cell ^= 1;\n"
@@ -75,7 +77,7 @@ MUTANTS = (
     ),
     Mutant(
         "sender's state published before its commit",
-        RING,
+        SENDER,
         (
             (STORE_CELLS, ""),
             (
@@ -91,13 +93,13 @@ MUTANTS = (
     ),
     Mutant(
         "commit word not released",
-        RING,
+        SENDER,
         one("mf_store_release(&slot->commit,", "mf_store_relaxed(&slot->commit,"),
         "tsan test_threads smallest",
     ),
     Mutant(
         "progress not released",
-        RING,
+        SHARED,
         one(
             "mf_store_release(&progress->state, cursor->count << 1",
             "mf_store_relaxed(&progress->state, cursor->count << 1",
@@ -121,14 +123,14 @@ MUTANTS = (
     ),
     Mutant(
         "a message wakes nobody",
-        RING,
+        SENDER,
         one(WAKE_RECEIVER, ""),
         "unit test_wait message_wakes_receivers",
     ),
-    Mutant("room wakes nobody", RING, one(WAKE_SENDER, ""), "unit test_wait room_wakes_senders"),
+    Mutant("room wakes nobody", RECEIVER, one(WAKE_SENDER, ""), "unit test_wait room_wakes_senders"),
     Mutant(
         "wake before commit",
-        RING,
+        SENDER,
         (
             (WAKE_RECEIVER, ""),
             (
@@ -141,7 +143,7 @@ MUTANTS = (
     ),
     Mutant(
         "close wakes nobody",
-        RING,
+        ROLE,
         one("\tmf_fence_full(); /* SYNC sleep */\n\tmf_wait_wake(peer);\n", "\t(void)peer;\n"),
         "unit test_wait close_wakes",
     ),
@@ -182,13 +184,13 @@ MUTANTS = (
     Mutant(
         "start time ignored",
         PROCESS,
-        one("(ticks ^ claim >> MF_CLAIM_TICKS_SHIFT) << MF_CLAIM_TICKS_SHIFT", "0"),
+        one("(line.start_ticks ^ claim >> MF_CLAIM_TICKS_SHIFT) << MF_CLAIM_TICKS_SHIFT", "0"),
         "unit test_process a_reused_pid",
     ),
     Mutant(
         "/proc of another namespace trusted",
         PROCESS,
-        one(" && pid == getpid() &&", " &&"),
+        one(" && line.pid == getpid() &&", " &&"),
         "unit test_process a_foreign_proc",
     ),
     Mutant(
@@ -205,7 +207,7 @@ MUTANTS = (
     ),
     Mutant(
         "role stolen from the living",
-        RING,
+        ROLE,
         one(
             "mf_process_life(end->claim, owner) != MF_LIFE_DEAD) {",
             "mf_process_life(end->claim, owner) == MF_LIFE_UNKNOWN) {",
@@ -214,7 +216,7 @@ MUTANTS = (
     ),
     Mutant(
         "unknown counted dead",
-        RING,
+        ROLE,
         one(
             "mf_process_life(end->claim, owner) != MF_LIFE_DEAD) {",
             "mf_process_life(end->claim, owner) == MF_LIFE_ALIVE) {",
@@ -223,7 +225,7 @@ MUTANTS = (
     ),
     Mutant(
         "who handed a role on still closes it",
-        RING,
+        ROLE,
         one(
             "return mf_swap_if_acq_rel(role, end->claim, word); /* SYNC role */",
             "mf_store_release(role, word);\n\treturn 1;",
@@ -233,7 +235,7 @@ MUTANTS = (
     # ---- successors ----
     Mutant(
         "successor ignores a committed message",
-        RING,
+        ROLE,
         one(
             "\tif (committed(end->cursor.count, mf_load_acquire(&slot->commit))) {",
             "\tif (0 && slot) {",
@@ -242,26 +244,26 @@ MUTANTS = (
     ),
     Mutant(
         "receiver's claim forgets the last one's progress",
-        RING,
+        ROLE,
         one("\tload_progress(end, &shared->receiver);\n", ""),
         "unit test_ring_roles receiver_dies",
     ),
     # ---- bounds ----
     Mutant(
         "peek does not bound a place",
-        RING,
+        RECEIVER,
         one("body_size > end->capacity - offset", "0"),
         "asan test_ring_hostile forged_slots",
     ),
     Mutant(
         "send does not bound a length",
-        RING,
+        SENDER,
         one("\tif (body_size > mf_ring_message_max(end->capacity))\n", "\tif (0)\n"),
         "unit test_ring sizes_at_every_border",
     ),
     Mutant(
         "length loaded twice",
-        RING,
+        RECEIVER,
         one(
             "\t*body_size_ret = body_size;\n",
             "\t*body_size_ret = (uint32_t)mf_load_relaxed(&slot->commit);\n",
@@ -270,7 +272,7 @@ MUTANTS = (
     ),
     Mutant(
         "place loaded twice",
-        RING,
+        RECEIVER,
         one(
             "*body_ret = end->arena + offset;",
             "*body_ret = end->arena + mf_load_relaxed(&slot->position) % end->capacity;",
@@ -285,13 +287,13 @@ MUTANTS = (
     ),
     Mutant(
         "a receiver ahead of the sender is believed",
-        RING,
+        SENDER,
         one("\tif (end->cursor.count - (state >> 1) > end->slot_count)\n", "\tif (0)\n"),
         "unit test_ring_hostile forged_receiver_progress",
     ),
     Mutant(
         "arena overfilled by a line",
-        RING,
+        SENDER,
         one(
             "position + room - end->position_seen <= end->capacity;",
             "position + room - end->position_seen <= end->capacity + MF_LINE_BYTES;",
@@ -300,7 +302,7 @@ MUTANTS = (
     ),
     Mutant(
         "arena never filled to the last byte",
-        RING,
+        SENDER,
         one(
             "position + room - end->position_seen <= end->capacity;",
             "position + room - end->position_seen < end->capacity;",
@@ -309,7 +311,7 @@ MUTANTS = (
     ),
     Mutant(
         "payload behind a borrowed one freed",
-        RING,
+        RECEIVER,
         one("\tif (end->lent != 0)\n", "\tif (0)\n"),
         "unit test_ring borrowed_messages_stay",
     ),

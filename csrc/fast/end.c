@@ -60,7 +60,7 @@ PyObject *fast_end_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 	self->pid = getpid();
 	self->judged = UNJUDGED;
 	*fast_guard = self->pid;
-	status = (is_sender ? mf_ring_claim_sender : mf_ring_claim_receiver)(
+	status = (is_sender ? mf_role_claim_sender : mf_role_claim_receiver)(
 		self->pages->address, (size_t)self->pages->size, from, &self->end, &owner);
 	if (status != 0) {
 		fast_fail(self, status, owner);
@@ -89,9 +89,9 @@ static void give_role_back(End *self)
 	if (*fast_guard != self->pid)
 		return; /* a forked child: the role is our parent's */
 	if (self->is_sender)
-		mf_ring_close_sender(&self->end);
+		mf_role_close_sender(&self->end);
 	else
-		mf_ring_close_receiver(&self->end);
+		mf_role_close_receiver(&self->end);
 }
 
 PyObject *fast_end_close(PyObject *object, PyObject *unused)
@@ -214,7 +214,7 @@ static int checks(End *self, int verdict, uint64_t deadline_ns)
 int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 {
 	int (*const ready)(const struct mf_ring_end *, size_t) =
-		self->is_sender ? mf_ring_has_space : mf_ring_has_message;
+		self->is_sender ? mf_sender_has_space : mf_receiver_has_message;
 	int status, alarm, peer = MF_PEER_HERE;
 	uint64_t claim;
 
@@ -225,15 +225,15 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 			return checks(self, 0, deadline_ns);
 		mf_wait_pause();
 	}
-	claim = mf_ring_peer_claim(&self->end, self->is_sender);
+	claim = mf_role_peer_claim(&self->end, self->is_sender);
 	if (self->judged != claim && self->judged != UNJUDGED)
 		watch_stop(self);
 	self->waiting++;
 	Py_BEGIN_ALLOW_THREADS status =
-		mf_ring_wait(&self->end, self->is_sender, size, deadline_ns);
+		mf_role_wait(&self->end, self->is_sender, size, deadline_ns);
 	alarm = mf_watch_alarm(&self->end.waiter);
 	if (status == -ETIMEDOUT || alarm)
-		peer = mf_ring_peer(&self->end, self->is_sender, &self->peer_pid);
+		peer = mf_role_peer(&self->end, self->is_sender, &self->peer_pid);
 	Py_END_ALLOW_THREADS self->waiting--;
 	if (self->open == CLOSED)
 		fast_end_let_go(self);

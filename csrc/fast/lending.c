@@ -54,7 +54,7 @@ PyObject *fast_borrow_new(End *receiver, const void *body, Py_ssize_t size)
 	struct mf_ring_cursor start = receiver->end.cursor;
 	Lending *self;
 
-	mf_ring_skip(&receiver->end); /* before an allocation that may run Python code */
+	mf_receiver_skip(&receiver->end); /* before an allocation that may run Python code */
 	receiver->end.lent++;
 	self = lending_new(borrow_type, receiver, (void *)(uintptr_t)body, size);
 	if (self == NULL) {
@@ -90,8 +90,8 @@ static void borrow_settle(Lending *self)
 		end->newest_borrow = self->older;
 	end->end.lent--;
 	if (self->older == NULL && end->open && *fast_guard == end->pid)
-		mf_ring_free(&end->end,
-			     self->newer != NULL ? &self->newer->start : &end->end.cursor);
+		mf_receiver_free(&end->end,
+				 self->newer != NULL ? &self->newer->start : &end->end.cursor);
 }
 
 static void loan_drop(Lending *self)
@@ -204,7 +204,7 @@ static PyObject *loan_exit(PyObject *object, PyObject *args)
 		Py_RETURN_FALSE;
 	if (fast_end_check(self->end) != 0)
 		return NULL;
-	mf_ring_commit(&self->end->end, (size_t)self->size);
+	mf_sender_commit(&self->end->end, (size_t)self->size);
 	Py_RETURN_FALSE;
 }
 

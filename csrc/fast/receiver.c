@@ -15,7 +15,7 @@ static int find(End *self, struct found *found, uint64_t deadline_ns)
 {
 	int status, verdict = 0;
 
-	while ((status = mf_ring_peek(&self->end, &found->body, &found->size)) == -EAGAIN) {
+	while ((status = mf_receiver_peek(&self->end, &found->body, &found->size)) == -EAGAIN) {
 		if (verdict != 0) {
 			fast_fail(self, verdict, self->peer_pid);
 			return -1;
@@ -36,7 +36,7 @@ static PyObject *take(End *self, const struct found *found)
 	PyObject *message = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)found->size);
 
 	if (message != NULL)
-		mf_ring_take(&self->end, PyBytes_AsString(message), found->body, found->size);
+		mf_receiver_take(&self->end, PyBytes_AsString(message), found->body, found->size);
 	return message;
 }
 
@@ -76,7 +76,7 @@ static PyObject *receiver_try_recv(PyObject *object, PyObject *unused)
 	(void)unused;
 	if (fast_end_check(self) != 0)
 		return NULL;
-	status = mf_ring_peek(&self->end, &found.body, &found.size);
+	status = mf_receiver_peek(&self->end, &found.body, &found.size);
 	if (status == 0)
 		return take(self, &found);
 	if (status == -EAGAIN)
@@ -119,9 +119,10 @@ static PyObject *receiver_recv_many(PyObject *object, PyObject *const *args, Py_
 			Py_XDECREF(message); /* out of memory: the message stays in the ring */
 			break;
 		}
-		mf_ring_take(&self->end, PyBytes_AsString(message), found.body, found.size);
+		mf_receiver_take(&self->end, PyBytes_AsString(message), found.body, found.size);
 		Py_DECREF(message);
-		status = --most > 0 ? mf_ring_peek(&self->end, &found.body, &found.size) : -EAGAIN;
+		status = --most > 0 ? mf_receiver_peek(&self->end, &found.body, &found.size)
+				    : -EAGAIN;
 	} while (status == 0);
 	if (PyErr_Occurred()) {
 		if (PyList_Size(list) == 0)
@@ -151,7 +152,7 @@ static PyObject *receiver_recv_into(PyObject *object, PyObject *const *args, Py_
 		return NULL;
 	if (fast_end_check(self) == 0 && find(self, &found, deadline_ns) == 0) {
 		if (found.size <= (size_t)view.len) {
-			mf_ring_take(&self->end, view.buf, found.body, found.size);
+			mf_receiver_take(&self->end, view.buf, found.body, found.size);
 			result = PyLong_FromSize_t(found.size);
 		} else {
 			fast_fail(self, -ENOBUFS, (Py_ssize_t)found.size);
@@ -182,13 +183,13 @@ static PyObject *receiver_next(PyObject *object)
 
 	if (fast_end_check(self) != 0)
 		return NULL;
-	status = mf_ring_peek(&self->end, &found.body, &found.size);
+	status = mf_receiver_peek(&self->end, &found.body, &found.size);
 	while (status == -EAGAIN) {
 		const int verdict = fast_end_wait(self, 0, UINT64_MAX);
 
 		if (verdict > 0)
 			return NULL;
-		status = mf_ring_peek(&self->end, &found.body, &found.size);
+		status = mf_receiver_peek(&self->end, &found.body, &found.size);
 		if (status == -EAGAIN && verdict < 0)
 			return fast_fail(self, verdict, self->peer_pid);
 	}

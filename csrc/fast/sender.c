@@ -51,7 +51,7 @@ static int send_body(End *self, const struct body *body, uint64_t deadline_ns)
 {
 	int status, verdict = 0;
 
-	while ((status = mf_ring_send(&self->end, body->data, (size_t)body->size)) == -EAGAIN) {
+	while ((status = mf_sender_send(&self->end, body->data, (size_t)body->size)) == -EAGAIN) {
 		if (verdict < 0)
 			return verdict;
 		verdict = fast_end_wait(self, (size_t)body->size, deadline_ns);
@@ -103,7 +103,7 @@ static PyObject *sender_try_send(PyObject *object, PyObject *data)
 
 	if (check(self) != 0 || body_open(&body, data) != 0)
 		return NULL;
-	status = mf_ring_send(&self->end, body.data, (size_t)body.size);
+	status = mf_sender_send(&self->end, body.data, (size_t)body.size);
 	body_close(&body);
 	if (status == 0)
 		Py_RETURN_TRUE;
@@ -202,7 +202,7 @@ static PyObject *sender_loan(PyObject *object, PyObject *const *args, Py_ssize_t
 						       "loan() needs a size of 0 or more bytes");
 	if (check(self) != 0)
 		return NULL;
-	while ((status = mf_ring_loan(&self->end, (size_t)size, &place)) == -EAGAIN) {
+	while ((status = mf_sender_loan(&self->end, (size_t)size, &place)) == -EAGAIN) {
 		if (verdict < 0)
 			return fail(self, verdict, size);
 		verdict = fast_end_wait(self, (size_t)size, deadline_ns);

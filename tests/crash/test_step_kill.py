@@ -98,7 +98,7 @@ def test_a_sender_killed_anywhere_in_send_leaves_whole_messages(state: str) -> N
         return send, check
 
     # A copy of over 2 KiB is REP MOVSB, which single-steps byte by byte: there it counts as one.
-    assert boundaries(_fast, "mf_ring_send", prepare, whole=size < 2000) > 20
+    assert boundaries(_fast, "mf_sender_send", prepare, whole=size < 2000) > 20
 
 
 # name: sizes waiting, how many are taken before the one in flight
@@ -114,7 +114,7 @@ TAKE_STATES = {
 
 
 @pytest.mark.parametrize("state", TAKE_STATES)
-@pytest.mark.parametrize("function", ["mf_ring_peek", "mf_ring_take"])
+@pytest.mark.parametrize("function", ["mf_receiver_peek", "mf_receiver_take"])
 def test_a_receiver_killed_anywhere_in_recv_loses_nothing_it_did_not_take(
     state: str, function: str
 ) -> None:
@@ -178,7 +178,7 @@ def test_a_receiver_killed_while_it_frees_borrowed_messages_tears_none(lent: int
 
         return receive, check
 
-    assert boundaries(_fast, "mf_ring_free", prepare) > 10
+    assert boundaries(_fast, "mf_receiver_free", prepare) > 10
 
 
 def test_a_sender_killed_anywhere_in_the_commit_of_a_loan_sends_it_whole_or_not() -> None:
@@ -198,12 +198,12 @@ def test_a_sender_killed_anywhere_in_the_commit_of_a_loan_sends_it_whole_or_not(
 
         return lend, check
 
-    assert boundaries(_fast, "mf_ring_commit", prepare) > 10
+    assert boundaries(_fast, "mf_sender_commit", prepare) > 10
 
 
 CLAIMS: Sequence[tuple[str, str]] = (
-    ("mf_ring_claim_sender", "sender"),
-    ("mf_ring_claim_receiver", "receiver"),
+    ("mf_role_claim_sender", "sender"),
+    ("mf_role_claim_receiver", "receiver"),
 )
 
 

@@ -195,8 +195,8 @@ void rig_open(struct rig *rig, uint64_t capacity, uint64_t first_count)
 	int owner;
 
 	rig_make(rig, capacity, first_count);
-	CHECK_EQUAL(mf_ring_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner), 0);
-	CHECK_EQUAL(mf_ring_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
+	CHECK_EQUAL(mf_role_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner), 0);
+	CHECK_EQUAL(mf_role_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
 }
 
 void rig_close(struct rig *rig)
@@ -242,7 +242,7 @@ int rig_send(struct rig *rig, size_t size, uint64_t number)
 
 	CHECK(body != NULL);
 	rig_fill(body, size, number);
-	status = mf_ring_send(&rig->sender, body, size);
+	status = mf_sender_send(&rig->sender, body, size);
 	free(body);
 	return status;
 }
@@ -253,11 +253,11 @@ void rig_receive(struct rig *rig, size_t size, uint64_t number)
 	unsigned char *copy;
 	size_t found;
 
-	CHECK_EQUAL(mf_ring_peek(&rig->receiver, &body, &found), 0);
+	CHECK_EQUAL(mf_receiver_peek(&rig->receiver, &body, &found), 0);
 	CHECK_EQUAL(found, size);
 	copy = malloc(size + 1);
 	CHECK(copy != NULL);
-	mf_ring_take(&rig->receiver, copy, body, size);
+	mf_receiver_take(&rig->receiver, copy, body, size);
 	CHECK(rig_is(copy, size, number));
 	free(copy);
 }

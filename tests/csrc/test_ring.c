@@ -77,7 +77,7 @@ static void sizes_at_every_border(void)
 			CHECK_EQUAL(rig_send(&rig, CAPACITY + 1, i), -EMSGSIZE);
 			CHECK_EQUAL(rig_send(&rig, 2 * CAPACITY, i), -EMSGSIZE);
 		}
-	CHECK_EQUAL(mf_ring_send(&rig.sender, "", SIZE_MAX), -EMSGSIZE);
+	CHECK_EQUAL(mf_sender_send(&rig.sender, "", SIZE_MAX), -EMSGSIZE);
 	CHECK_EQUAL(rig.sender.cursor.count, 3 * COUNT_OF(sizes));
 	rig_close(&rig);
 }
@@ -136,10 +136,10 @@ static void full_by_slots(void)
 	rig_open(&rig, CAPACITY, 0);
 	for (uint64_t number = 0; number < 5 * SLOTS; number++) {
 		if (number >= SLOTS) {
-			CHECK(!mf_ring_has_space(&rig.sender, 0));
+			CHECK(!mf_sender_has_space(&rig.sender, 0));
 			CHECK_EQUAL(rig_send(&rig, number % 121, number), -EAGAIN);
 			rig_receive(&rig, (number - SLOTS) % 121, number - SLOTS);
-			CHECK(mf_ring_has_space(&rig.sender, 0));
+			CHECK(mf_sender_has_space(&rig.sender, 0));
 		}
 		CHECK_EQUAL(rig_send(&rig, number % 121, number), 0);
 	}
@@ -156,13 +156,13 @@ static void full_by_arena(void)
 	for (uint64_t number = 0; number < 4; number++)
 		CHECK_EQUAL(rig_send(&rig, 1024, number), 0);
 	CHECK_EQUAL(rig_send(&rig, 121, 4), -EAGAIN);
-	CHECK(!mf_ring_has_space(&rig.sender, 121));
-	CHECK(mf_ring_has_space(&rig.sender, 120));
+	CHECK(!mf_sender_has_space(&rig.sender, 121));
+	CHECK(mf_sender_has_space(&rig.sender, 120));
 	CHECK_EQUAL(rig_send(&rig, 120, 4), 0);
 	rig_receive(&rig, 1024, 0);
-	CHECK(!mf_ring_has_space(&rig.sender, 1025));
+	CHECK(!mf_sender_has_space(&rig.sender, 1025));
 	CHECK_EQUAL(rig_send(&rig, 1025, 5), -EAGAIN);
-	CHECK(mf_ring_has_space(&rig.sender, 1024));
+	CHECK(mf_sender_has_space(&rig.sender, 1024));
 	CHECK_EQUAL(rig_send(&rig, 1024, 5), 0); /* to the last byte */
 	for (uint64_t number = 1; number < 4; number++)
 		rig_receive(&rig, 1024, number);
@@ -195,7 +195,7 @@ static void random_traffic_equals_a_queue(void)
 			const size_t size = (size_t)((dice >> 32) % most);
 
 			if ((dice >> 8) % 16 < (step / 500 % 2 == 0 ? 10 : 6)) {
-				const int space = mf_ring_has_space(&rig.sender, size);
+				const int space = mf_sender_has_space(&rig.sender, size);
 				const int status = rig_send(&rig, size, sent);
 
 				CHECK_EQUAL(status, space ? 0 : -EAGAIN);
@@ -203,11 +203,11 @@ static void random_traffic_equals_a_queue(void)
 				if (status == 0)
 					queue[sent++ % COUNT_OF(queue)] = size;
 			} else if (sent != received) {
-				CHECK(mf_ring_has_message(&rig.receiver, 0));
+				CHECK(mf_receiver_has_message(&rig.receiver, 0));
 				rig_receive(&rig, queue[received % COUNT_OF(queue)], received);
 				received++;
 			} else {
-				CHECK(!mf_ring_has_message(&rig.receiver, 0));
+				CHECK(!mf_receiver_has_message(&rig.receiver, 0));
 			}
 		}
 		CHECK(sent > 2000);
@@ -227,20 +227,20 @@ static void loans(void)
 	rig_open(&rig, CAPACITY, 0);
 	for (size_t i = 0; i < 8 * COUNT_OF(sizes); i++) {
 		size = sizes[i % COUNT_OF(sizes)];
-		CHECK_EQUAL(mf_ring_loan(&rig.sender, size, &place), 0);
+		CHECK_EQUAL(mf_sender_loan(&rig.sender, size, &place), 0);
 		memset(place, 0x5a, size); /* dropped */
-		CHECK_EQUAL(mf_ring_peek(&rig.receiver, &unused, &size), -EAGAIN);
+		CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &unused, &size), -EAGAIN);
 		size = sizes[i % COUNT_OF(sizes)];
-		CHECK_EQUAL(mf_ring_loan(&rig.sender, size, &place), 0);
+		CHECK_EQUAL(mf_sender_loan(&rig.sender, size, &place), 0);
 		rig_fill(place, size, i);
-		CHECK_EQUAL(mf_ring_peek(&rig.receiver, &unused, &size), -EAGAIN);
-		mf_ring_commit(&rig.sender, sizes[i % COUNT_OF(sizes)]);
+		CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &unused, &size), -EAGAIN);
+		mf_sender_commit(&rig.sender, sizes[i % COUNT_OF(sizes)]);
 		rig_receive(&rig, sizes[i % COUNT_OF(sizes)], i);
 	}
-	CHECK_EQUAL(mf_ring_loan(&rig.sender, CAPACITY + 1, &place), -EMSGSIZE);
+	CHECK_EQUAL(mf_sender_loan(&rig.sender, CAPACITY + 1, &place), -EMSGSIZE);
 	CHECK_EQUAL(rig_send(&rig, CAPACITY, 0), 0);
-	CHECK_EQUAL(mf_ring_loan(&rig.sender, 121, &place), -EAGAIN);
-	CHECK_EQUAL(mf_ring_loan(&rig.sender, 120, &place), 0);
+	CHECK_EQUAL(mf_sender_loan(&rig.sender, 121, &place), -EAGAIN);
+	CHECK_EQUAL(mf_sender_loan(&rig.sender, 120, &place), 0);
 	rig_close(&rig);
 }
 
@@ -251,9 +251,9 @@ static struct mf_ring_cursor borrow(struct rig *rig, size_t size, const unsigned
 	const void *body;
 	size_t found;
 
-	CHECK_EQUAL(mf_ring_peek(&rig->receiver, &body, &found), 0);
+	CHECK_EQUAL(mf_receiver_peek(&rig->receiver, &body, &found), 0);
 	CHECK_EQUAL(found, size);
-	mf_ring_skip(&rig->receiver);
+	mf_receiver_skip(&rig->receiver);
 	rig->receiver.lent++;
 	*body_ret = body;
 	return start;
@@ -279,12 +279,12 @@ static void borrowed_messages_stay(void)
 		CHECK_EQUAL(rig_send(&rig, 121, 0), -EAGAIN);
 		CHECK(rig_is(first, 1024, base) && rig_is(second, 1024, base + 2));
 		rig.receiver.lent--; /* the first goes: so does what was read behind it */
-		mf_ring_free(&rig.receiver, &before_second);
+		mf_receiver_free(&rig.receiver, &before_second);
 		CHECK_EQUAL(rig_send(&rig, 2048, base + 4), 0);
 		CHECK_EQUAL(rig_send(&rig, 121, 0), -EAGAIN);
 		CHECK(rig_is(second, 1024, base + 2));
 		rig.receiver.lent--;
-		mf_ring_free(&rig.receiver, &rig.receiver.cursor);
+		mf_receiver_free(&rig.receiver, &rig.receiver.cursor);
 		rig_receive(&rig, 2048, base + 4);
 		CHECK_EQUAL(rig_send(&rig, CAPACITY, base + 5), 0);
 		rig_receive(&rig, CAPACITY, base + 5);
@@ -316,7 +316,7 @@ static void stats_tell_what_went_through(void)
 	CHECK_EQUAL(stats.waits, 0);
 	CHECK_EQUAL(stats.sender_pid, mf_process_claim_pid(rig.sender.claim));
 	CHECK_EQUAL(stats.receiver_pid, stats.sender_pid);
-	mf_ring_close_sender(&rig.sender);
+	mf_role_close_sender(&rig.sender);
 	CHECK_EQUAL(mf_ring_stats(rig.memory, rig.size, &stats), 0);
 	CHECK_EQUAL(stats.sender_pid, 0);
 	rig_close(&rig);
@@ -332,16 +332,16 @@ static void sender_closes(void)
 	int owner;
 
 	rig_open(&rig, CAPACITY, 0);
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -EAGAIN);
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -EAGAIN);
 	CHECK_EQUAL(rig_send(&rig, 300, 1), 0);
 	CHECK_EQUAL(rig_send(&rig, 3, 2), 0);
-	mf_ring_close_sender(&rig.sender);
+	mf_role_close_sender(&rig.sender);
 	rig_receive(&rig, 300, 1);
 	rig_receive(&rig, 3, 2);
-	CHECK(mf_ring_has_message(&rig.receiver, 0));
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -EPIPE);
-	CHECK_EQUAL(mf_ring_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner), 0);
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -EAGAIN);
+	CHECK(mf_receiver_has_message(&rig.receiver, 0));
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -EPIPE);
+	CHECK_EQUAL(mf_role_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner), 0);
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -EAGAIN);
 	CHECK_EQUAL(rig_send(&rig, 400, 3), 0);
 	rig_receive(&rig, 400, 3);
 	rig_close(&rig);
@@ -358,11 +358,11 @@ static void receiver_closes(void)
 	CHECK_EQUAL(rig_send(&rig, 300, 1), 0);
 	CHECK_EQUAL(rig_send(&rig, 3, 2), 0);
 	rig_receive(&rig, 300, 1);
-	mf_ring_close_receiver(&rig.receiver);
+	mf_role_close_receiver(&rig.receiver);
 	CHECK_EQUAL(rig_send(&rig, 3, 3), -EPIPE);
-	CHECK_EQUAL(mf_ring_loan(&rig.sender, 3, &place), -EPIPE);
-	CHECK(mf_ring_has_space(&rig.sender, 3)); /* no use in waiting */
-	CHECK_EQUAL(mf_ring_claim_receiver(rig.memory, rig.size, 0, &rig.receiver, &owner), 0);
+	CHECK_EQUAL(mf_sender_loan(&rig.sender, 3, &place), -EPIPE);
+	CHECK(mf_sender_has_space(&rig.sender, 3)); /* no use in waiting */
+	CHECK_EQUAL(mf_role_claim_receiver(rig.memory, rig.size, 0, &rig.receiver, &owner), 0);
 	CHECK_EQUAL(rig_send(&rig, 3, 3), 0);
 	rig_receive(&rig, 3, 2);
 	rig_receive(&rig, 3, 3);

@@ -18,6 +18,7 @@ enum {
 	CAPACITY = 4096,
 	SLOTS = CAPACITY / (int)sizeof(struct mf_slot),
 	WAIT_NS = 30 * 1000 * 1000,
+	LOOKS = 300000,
 };
 
 static const uint64_t forged[] = {
@@ -38,7 +39,7 @@ static const uint64_t forged[] = {
 /* A peek's answer lies inside the ring, or there is none. */
 static int peek_inside(struct rig *rig, const void **body_ret, size_t *size_ret)
 {
-	const int status = mf_ring_peek(&rig->receiver, body_ret, size_ret);
+	const int status = mf_receiver_peek(&rig->receiver, body_ret, size_ret);
 	const unsigned char *body = *body_ret;
 
 	if (status == 0) {
@@ -46,7 +47,8 @@ static int peek_inside(struct rig *rig, const void **body_ret, size_t *size_ret)
 		CHECK(body <= rig->memory + rig->size);
 		CHECK(*size_ret <= (size_t)(rig->memory + rig->size - body));
 	} else {
-		CHECK(status == -EAGAIN || status == -EPIPE || status == -EPROTO);
+		CHECK(status == -EAGAIN || status == -EPIPE || status == -EPROTO ||
+		      status == -ESTALE);
 	}
 	return status;
 }
@@ -64,15 +66,15 @@ static void drive(struct rig *rig)
 	CHECK(copy != NULL);
 	memset(copy, 0x77, 2 * CAPACITY);
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
-		mf_ring_has_space(&rig->sender, sizes[i]);
-		mf_ring_send(&rig->sender, copy, sizes[i]);
-		if (mf_ring_loan(&rig->sender, sizes[i], &place) == 0) {
+		mf_sender_has_space(&rig->sender, sizes[i]);
+		mf_sender_send(&rig->sender, copy, sizes[i]);
+		if (mf_sender_loan(&rig->sender, sizes[i], &place) == 0) {
 			memset(place, 0x55, sizes[i]);
-			mf_ring_commit(&rig->sender, sizes[i]);
+			mf_sender_commit(&rig->sender, sizes[i]);
 		}
-		mf_ring_has_message(&rig->receiver, 0);
+		mf_receiver_has_message(&rig->receiver, 0);
 		if (peek_inside(rig, &body, &size) == 0)
-			mf_ring_take(&rig->receiver, copy, body, size);
+			mf_receiver_take(&rig->receiver, copy, body, size);
 		mf_ring_stats(rig->memory, rig->size, &stats);
 	}
 	free(copy);
@@ -110,9 +112,9 @@ static void check_all_entries(struct rig *rig, int expected)
 	CHECK_EQUAL(mf_ring_stats(rig->memory, rig->size, &stats), expected);
 	if (expected == 0)
 		return;
-	CHECK_EQUAL(mf_ring_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner),
+	CHECK_EQUAL(mf_role_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner),
 		    expected);
-	CHECK_EQUAL(mf_ring_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner),
+	CHECK_EQUAL(mf_role_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner),
 		    expected);
 	CHECK(rig->shared->sender_claim == 0 && rig->shared->receiver_claim == 0);
 }
@@ -182,12 +184,12 @@ static void forged_progress_for_a_successor(void)
 
 			rig_open(&rig, CAPACITY, 0);
 			CHECK_EQUAL(rig_send(&rig, 500, 1), 0);
-			mf_ring_close_sender(&rig.sender);
-			mf_ring_close_receiver(&rig.receiver);
+			mf_role_close_sender(&rig.sender);
+			mf_role_close_receiver(&rig.receiver);
 			memcpy(rig.memory + offset, &forged[i], 8);
-			if (mf_ring_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner) ==
+			if (mf_role_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner) ==
 				    0 &&
-			    mf_ring_claim_receiver(rig.memory, rig.size, 0, &rig.receiver,
+			    mf_role_claim_receiver(rig.memory, rig.size, 0, &rig.receiver,
 						   &owner) == 0)
 				drive(&rig);
 			rig_close(&rig);
@@ -237,7 +239,7 @@ static void forged_slots(void)
 				commit_word(rig.receiver.cursor.count, sizes[i]);
 			if (peek_inside(&rig, &body, &size) == 0) {
 				CHECK_EQUAL(size, sizes[i]);
-				mf_ring_take(&rig.receiver, copy, body, size);
+				mf_receiver_take(&rig.receiver, copy, body, size);
 			} else {
 				CHECK(sizes[i] > MF_RING_INLINE_MAX);
 			}
@@ -256,7 +258,7 @@ static void forged_receiver_progress(void)
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EAGAIN);
 	rig.shared->receiver.state = (1000 + SLOTS + 1) << 1; /* received what was never sent */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
-	CHECK(mf_ring_has_space(&rig.sender, 1)); /* no use in waiting */
+	CHECK(mf_sender_has_space(&rig.sender, 1)); /* no use in waiting */
 	rig.shared->receiver.state = 999 << 1;	  /* took something back */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	rig.shared->receiver.state = 1000 << 1;
@@ -293,7 +295,7 @@ static void *mutate(void *context)
 				 commit_word(mf_load_relaxed(mutator->commit) >> 32,
 					     sizes[dice % COUNT_OF(sizes)]) -
 					 (UINT64_C(1) << 32));
-		mf_store_relaxed(mutator->position, dice >> 8);
+		mf_store_relaxed(mutator->position, dice % 4 == 0 ? dice >> 8 : dice >> 8 << 6);
 	}
 	return NULL;
 }
@@ -312,14 +314,15 @@ static void slots_that_change_while_we_look(void)
 		(struct mutator){&rig, &rig_slot(&rig, 0)->commit, &rig_slot(&rig, 0)->position, 0};
 	mf_store_relaxed(mutator.commit, commit_word(0, 8));
 	CHECK(pthread_create(&thread, NULL, mutate, &mutator) == 0);
-	for (int look = 0; look < 300000; look++) {
+	for (int look = 0; look < LOOKS || accepted < LOOKS / 100 || refused < LOOKS / 100;
+	     look++) {
 		const struct mf_ring_end before = rig.receiver;
 		const void *body;
 		size_t size;
 
 		if (peek_inside(&rig, &body, &size) == 0) {
 			CHECK(size <= CAPACITY && copy != NULL);
-			mf_ring_take(&rig.receiver, copy, body, size);
+			mf_receiver_take(&rig.receiver, copy, body, size);
 			accepted++;
 		} else {
 			refused++;
@@ -328,7 +331,6 @@ static void slots_that_change_while_we_look(void)
 	}
 	mf_store32_relaxed(&mutator.stop, 1);
 	pthread_join(thread, NULL);
-	CHECK(accepted > 1000 && refused > 1000);
 	rig_close(&rig);
 	free(copy);
 }
@@ -355,7 +357,7 @@ static void forged_wait_words_do_not_hide_the_deadline(void)
 			end = is_sender ? &rig.sender : &rig.receiver;
 			deadline = mf_wait_clock_ns() + WAIT_NS;
 			give_up = deadline + 100 * (uint64_t)WAIT_NS;
-			while (mf_ring_wait(end, is_sender, 1, deadline) != -ETIMEDOUT ||
+			while (mf_role_wait(end, is_sender, 1, deadline) != -ETIMEDOUT ||
 			       mf_wait_clock_ns() < deadline)
 				CHECK(mf_wait_clock_ns() < give_up);
 			rig_close(&rig);

@@ -21,12 +21,12 @@ enum {
 
 static int claim_sender(struct rig *rig, uint64_t from, int *owner_ret)
 {
-	return mf_ring_claim_sender(rig->memory, rig->size, from, &rig->sender, owner_ret);
+	return mf_role_claim_sender(rig->memory, rig->size, from, &rig->sender, owner_ret);
 }
 
 static int claim_receiver(struct rig *rig, uint64_t from, int *owner_ret)
 {
-	return mf_ring_claim_receiver(rig->memory, rig->size, from, &rig->receiver, owner_ret);
+	return mf_role_claim_receiver(rig->memory, rig->size, from, &rig->receiver, owner_ret);
 }
 
 static void claim_in_child(void *context)
@@ -134,7 +134,7 @@ static int sender_dies(const struct scene *scene, size_t made, int drained)
 	CHECK_EQUAL(stats.messages_sent, scene->first_count + end);
 	CHECK_EQUAL(stats.used, (end - next) * scene->size);
 	receive_some(&rig, scene, &next, end);
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -EAGAIN);
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -EAGAIN);
 	for (int more = 0; more < 3; more++) {
 		CHECK_EQUAL(rig_send(&rig, scene->size, end++), 0);
 		receive_some(&rig, scene, &next, end);
@@ -227,10 +227,10 @@ static void be_stepped(void *context)
 	CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
 	raise(SIGSTOP);
 	for (uint64_t number = 0; number < STEPPED_MESSAGES; number++) {
-		mf_ring_send(&rig->sender, "forty bytes, of which nobody reads a one",
+		mf_sender_send(&rig->sender, "forty bytes, of which nobody reads a one",
 			     STEPPED_BYTES);
-		CHECK_EQUAL(mf_ring_peek(&rig->receiver, &body, &size), 0);
-		mf_ring_take(&rig->receiver, copy, body, size);
+		CHECK_EQUAL(mf_receiver_peek(&rig->receiver, &body, &size), 0);
+		mf_receiver_take(&rig->receiver, copy, body, size);
 	}
 }
 
@@ -276,9 +276,9 @@ static void a_live_owner_is_not_robbed(void)
 
 	rig_open(&rig, CAPACITY, 0);
 	header = *rig.shared;
-	CHECK_EQUAL(mf_ring_claim_sender(rig.memory, rig.size, 0, &other, &owner), -EBUSY);
+	CHECK_EQUAL(mf_role_claim_sender(rig.memory, rig.size, 0, &other, &owner), -EBUSY);
 	CHECK_EQUAL(owner, getpid());
-	CHECK_EQUAL(mf_ring_claim_receiver(rig.memory, rig.size, 0, &other, &owner), -EBUSY);
+	CHECK_EQUAL(mf_role_claim_receiver(rig.memory, rig.size, 0, &other, &owner), -EBUSY);
 	CHECK_EQUAL(owner, getpid());
 	header.namespaces.claims =
 		rig.shared->namespaces.claims; /* but for the numbers given out */
@@ -307,13 +307,13 @@ static void the_dead_and_the_closed_are_succeeded(void)
 	child = test_fork(claim_both, &rig);
 	CHECK_EQUAL(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
 	CHECK_EQUAL(claim_sender(&rig, 0, &owner), 0);
-	CHECK_EQUAL(mf_ring_peer(&rig.sender, 1, &pid), MF_PEER_DEAD);
+	CHECK_EQUAL(mf_role_peer(&rig.sender, 1, &pid), MF_PEER_DEAD);
 	CHECK_EQUAL(pid, child);
 	test_reap(child);
-	CHECK_EQUAL(mf_ring_peer(&rig.sender, 1, &pid), MF_PEER_DEAD);
+	CHECK_EQUAL(mf_role_peer(&rig.sender, 1, &pid), MF_PEER_DEAD);
 	CHECK_EQUAL(claim_receiver(&rig, 0, &owner), 0);
-	mf_ring_close_sender(&rig.sender);
-	mf_ring_close_receiver(&rig.receiver);
+	mf_role_close_sender(&rig.sender);
+	mf_role_close_receiver(&rig.receiver);
 	test_in_child(claim_both, &rig);
 	rig_close(&rig);
 }
@@ -326,13 +326,13 @@ static void peer_says_what_became_of_it(void)
 
 	rig_make(&rig, CAPACITY, 0);
 	CHECK_EQUAL(claim_sender(&rig, 0, &owner), 0);
-	CHECK_EQUAL(mf_ring_peer(&rig.sender, 1, &pid), MF_PEER_ABSENT);
+	CHECK_EQUAL(mf_role_peer(&rig.sender, 1, &pid), MF_PEER_ABSENT);
 	CHECK_EQUAL(claim_receiver(&rig, 0, &owner), 0);
-	CHECK_EQUAL(mf_ring_peer(&rig.sender, 1, &pid), MF_PEER_HERE);
+	CHECK_EQUAL(mf_role_peer(&rig.sender, 1, &pid), MF_PEER_HERE);
 	CHECK_EQUAL(pid, getpid());
-	CHECK_EQUAL(mf_ring_peer(&rig.receiver, 0, &pid), MF_PEER_HERE);
-	mf_ring_close_receiver(&rig.receiver);
-	CHECK_EQUAL(mf_ring_peer(&rig.sender, 1, &pid), MF_PEER_CLOSED);
+	CHECK_EQUAL(mf_role_peer(&rig.receiver, 0, &pid), MF_PEER_HERE);
+	mf_role_close_receiver(&rig.receiver);
+	CHECK_EQUAL(mf_role_peer(&rig.sender, 1, &pid), MF_PEER_CLOSED);
 	CHECK_EQUAL(pid, 0);
 	rig_close(&rig);
 }
@@ -373,14 +373,14 @@ static void a_role_is_handed_on_with_its_word(void)
 	test_in_child(take_over, &transfer);
 	transfer = (struct transfer){&rig, rig.sender.claim, rig.receiver.claim, 0};
 	test_in_child(take_over, &transfer);
-	mf_ring_close_sender(&rig.sender);
-	mf_ring_close_receiver(&rig.receiver);
+	mf_role_close_sender(&rig.sender);
+	mf_role_close_receiver(&rig.receiver);
 	CHECK(rig.shared->sender_claim != MF_CLAIM_CLOSED);
 	CHECK(rig.shared->receiver_claim != MF_CLAIM_CLOSED);
 	CHECK_EQUAL(claim_receiver(&rig, 0, &owner), 0); /* the child is dead */
 	rig_receive(&rig, 300, 1);
 	rig_receive(&rig, 300, 2);
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -EAGAIN);
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -EAGAIN);
 	rig_close(&rig);
 }
 
@@ -398,17 +398,17 @@ static void a_role_is_handed_on_once(void)
 	old_receiver = rig.receiver;
 	CHECK_EQUAL(claim_sender(&rig, old_sender.claim, &owner), 0);
 	CHECK_EQUAL(claim_receiver(&rig, old_receiver.claim, &owner), 0);
-	mf_ring_close_sender(&old_sender);
-	mf_ring_close_receiver(&old_receiver);
+	mf_role_close_sender(&old_sender);
+	mf_role_close_receiver(&old_receiver);
 	CHECK_EQUAL(rig.shared->sender_claim, rig.sender.claim);
 	CHECK_EQUAL(rig.shared->receiver_claim, rig.receiver.claim);
-	CHECK_EQUAL(mf_ring_peek(&old_receiver, &body, &size), -ESTALE);
+	CHECK_EQUAL(mf_receiver_peek(&old_receiver, &body, &size), -ESTALE);
 	CHECK_EQUAL(rig_send(&rig, 300, 1), 0);
 	rig_receive(&rig, 300, 1);
-	CHECK_EQUAL(mf_ring_claim_sender(rig.memory, rig.size, old_sender.claim, &third, &owner),
+	CHECK_EQUAL(mf_role_claim_sender(rig.memory, rig.size, old_sender.claim, &third, &owner),
 		    -EBUSY);
 	CHECK_EQUAL(
-		mf_ring_claim_receiver(rig.memory, rig.size, old_receiver.claim, &third, &owner),
+		mf_role_claim_receiver(rig.memory, rig.size, old_receiver.claim, &third, &owner),
 		-EBUSY);
 	rig_close(&rig);
 }
@@ -424,12 +424,12 @@ static void a_lost_role_is_told(void)
 	rig_open(&rig, CAPACITY, 0);
 	CHECK_EQUAL(rig_send(&rig, 3000, 1), 0);
 	rig.shared->sender_claim = rig.shared->receiver_claim = 0;
-	CHECK(mf_ring_has_space(&rig.sender, 3000));
+	CHECK(mf_sender_has_space(&rig.sender, 3000));
 	CHECK_EQUAL(rig_send(&rig, 3000, 2), -ESTALE);
-	CHECK_EQUAL(mf_ring_loan(&rig.sender, 3000, &place), -ESTALE);
+	CHECK_EQUAL(mf_sender_loan(&rig.sender, 3000, &place), -ESTALE);
 	rig_receive(&rig, 3000, 1);
-	CHECK(mf_ring_has_message(&rig.receiver, 0));
-	CHECK_EQUAL(mf_ring_peek(&rig.receiver, &body, &size), -ESTALE);
+	CHECK(mf_receiver_has_message(&rig.receiver, 0));
+	CHECK_EQUAL(mf_receiver_peek(&rig.receiver, &body, &size), -ESTALE);
 	rig_close(&rig);
 }
 

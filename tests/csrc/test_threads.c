@@ -73,7 +73,7 @@ static void check_message(const struct stream *stream, const unsigned char *body
 static void wait_for_peer(struct mf_ring_end *end, int is_sender, size_t size)
 {
 	end->waiter.spin_ns = 1000;
-	mf_ring_wait(end, is_sender, size, UINT64_MAX);
+	mf_role_wait(end, is_sender, size, UINT64_MAX);
 }
 
 static void reclaim_sender(struct rig *rig, int close)
@@ -81,8 +81,8 @@ static void reclaim_sender(struct rig *rig, int close)
 	int owner;
 
 	if (close)
-		mf_ring_close_sender(&rig->sender);
-	CHECK_EQUAL(mf_ring_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner), 0);
+		mf_role_close_sender(&rig->sender);
+	CHECK_EQUAL(mf_role_claim_sender(rig->memory, rig->size, 0, &rig->sender, &owner), 0);
 }
 
 static void reclaim_receiver(struct rig *rig, int close)
@@ -90,8 +90,8 @@ static void reclaim_receiver(struct rig *rig, int close)
 	int owner;
 
 	if (close)
-		mf_ring_close_receiver(&rig->receiver);
-	CHECK_EQUAL(mf_ring_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
+		mf_role_close_receiver(&rig->receiver);
+	CHECK_EQUAL(mf_role_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
 }
 
 static int send_one(struct stream *stream, unsigned char *body, size_t size, uint64_t number)
@@ -102,13 +102,13 @@ static int send_one(struct stream *stream, unsigned char *body, size_t size, uin
 
 	if (number % 16 != 3) {
 		write_message(stream, body, size, number);
-		return mf_ring_send(end, body, size);
+		return mf_sender_send(end, body, size);
 	}
-	status = mf_ring_loan(end, size, &place);
+	status = mf_sender_loan(end, size, &place);
 	if (status != 0)
 		return status;
 	write_message(stream, place, size, number);
-	mf_ring_commit(end, size);
+	mf_sender_commit(end, size);
 	return 0;
 }
 
@@ -124,7 +124,7 @@ static void *sender_thread(void *context)
 		void *place;
 		int status;
 
-		if (number % 64 == 5 && mf_ring_loan(end, size, &place) == 0)
+		if (number % 64 == 5 && mf_sender_loan(end, size, &place) == 0)
 			memset(place, 0xee, size); /* dropped: it never was */
 		while ((status = send_one(stream, body, size, number)) != 0) {
 			if (status == -EPIPE)
@@ -148,17 +148,17 @@ static uint64_t borrow_some(struct stream *stream, const void *body, size_t size
 	const void *bodies[3] = {body};
 	size_t sizes[3] = {size}, count = 1;
 
-	mf_ring_skip(end);
+	mf_receiver_skip(end);
 	end->lent++;
 	while (count < 3 && number + count < stream->messages &&
-	       mf_ring_peek(end, &bodies[count], &sizes[count]) == 0) {
-		mf_ring_skip(end);
+	       mf_receiver_peek(end, &bodies[count], &sizes[count]) == 0) {
+		mf_receiver_skip(end);
 		count++;
 	}
 	for (size_t i = 0; i < count; i++)
 		check_message(stream, bodies[i], sizes[i], number + i);
 	end->lent--;
-	mf_ring_free(end, &end->cursor);
+	mf_receiver_free(end, &end->cursor);
 	return count;
 }
 
@@ -173,7 +173,7 @@ static void *receiver_thread(void *context)
 	while (number < stream->messages) {
 		const void *body;
 		size_t size;
-		const int status = mf_ring_peek(end, &body, &size);
+		const int status = mf_receiver_peek(end, &body, &size);
 
 		if (status == -EPIPE) {
 			sched_yield(); /* between two senders */
@@ -184,7 +184,7 @@ static void *receiver_thread(void *context)
 			if (number % 8 == 5) {
 				number += borrow_some(stream, body, size, number);
 			} else {
-				mf_ring_take(end, copy, body, size);
+				mf_receiver_take(end, copy, body, size);
 				check_message(stream, copy, size, number++);
 			}
 		}

@@ -73,7 +73,7 @@ static struct mf_ring_end *begin(struct duel *duel, int is_sender, int forbid)
 
 	if (forbid)
 		test_forbid(SYS_membarrier, EPERM);
-	CHECK_EQUAL((is_sender ? mf_ring_claim_sender : mf_ring_claim_receiver)(
+	CHECK_EQUAL((is_sender ? mf_role_claim_sender : mf_role_claim_receiver)(
 			    duel->rig.memory, duel->rig.size, 0, end, &owner),
 		    0);
 	CHECK_EQUAL(end->fenced, forbid || !registers);
@@ -89,12 +89,12 @@ static int pass(struct duel *duel, int is_sender, uint64_t number)
 	int status;
 
 	if (is_sender)
-		return mf_ring_send(&duel->rig.sender, &number, sizeof number);
-	status = mf_ring_peek(&duel->rig.receiver, &body, &size);
+		return mf_sender_send(&duel->rig.sender, &number, sizeof number);
+	status = mf_receiver_peek(&duel->rig.receiver, &body, &size);
 	if (status != 0)
 		return status;
 	CHECK_EQUAL(size, sizeof found);
-	mf_ring_take(&duel->rig.receiver, &found, body, size);
+	mf_receiver_take(&duel->rig.receiver, &found, body, size);
 	CHECK_EQUAL(found, number);
 	return 0;
 }
@@ -119,7 +119,7 @@ static void sleeper(void *context)
 		mf_store_release(awaited(duel), round);
 		while ((status = pass(duel, duel->sender_sleeps, number)) == -EAGAIN) {
 			end->waiter.spin_ns = 1;
-			if (mf_ring_wait(end, duel->sender_sleeps, 8, UINT64_MAX) == -ETIMEDOUT &&
+			if (mf_role_wait(end, duel->sender_sleeps, 8, UINT64_MAX) == -ETIMEDOUT &&
 			    mf_load_acquire(served(duel)) == round && !duel->may_lose)
 				CHECK(mf_load32_relaxed(&end->waiter.shared->word) !=
 				      MF_WAIT_ASLEEP);
@@ -227,10 +227,10 @@ static void sleep_as_receiver(void *context)
 	struct rig *rig = context;
 	int owner;
 
-	CHECK_EQUAL(mf_ring_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
+	CHECK_EQUAL(mf_role_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
 	rig->receiver.waiter.slice_ns = long_slice_ns;
 	for (;;)
-		mf_ring_wait(&rig->receiver, 0, 0, UINT64_MAX);
+		mf_role_wait(&rig->receiver, 0, 0, UINT64_MAX);
 }
 
 static void until_asleep(struct mf_wait_layout *wait)
@@ -253,7 +253,7 @@ static void a_dead_sleeper_costs_one_wakeup(void)
 	kill(child, SIGKILL);
 	CHECK(waitpid(child, NULL, 0) == child);
 	CHECK_EQUAL(rig.shared->receiver_wait.word, MF_WAIT_ASLEEP);
-	CHECK_EQUAL(mf_ring_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner), 0);
+	CHECK_EQUAL(mf_role_claim_sender(rig.memory, rig.size, 0, &rig.sender, &owner), 0);
 	for (uint64_t number = 0; number < 20; number++) {
 		CHECK_EQUAL(rig_send(&rig, 8, number), 0);
 		CHECK_EQUAL(rig.shared->receiver_wait.word, MF_WAIT_AWAKE);
@@ -274,7 +274,7 @@ static void *sleep_once(void *context)
 {
 	struct waiting *waiting = context;
 
-	waiting->status = mf_ring_wait(waiting->end, waiting->is_sender, waiting->size, UINT64_MAX);
+	waiting->status = mf_role_wait(waiting->end, waiting->is_sender, waiting->size, UINT64_MAX);
 	return NULL;
 }
 
@@ -314,12 +314,12 @@ static void act_receive(struct rig *rig)
 
 static void act_close_sender(struct rig *rig)
 {
-	mf_ring_close_sender(&rig->sender);
+	mf_role_close_sender(&rig->sender);
 }
 
 static void act_close_receiver(struct rig *rig)
 {
-	mf_ring_close_receiver(&rig->receiver);
+	mf_role_close_receiver(&rig->receiver);
 }
 
 static void full(struct rig *rig)
@@ -390,7 +390,7 @@ static void deadline_is_kept(void)
 	for (size_t i = 0; i < COUNT_OF(waits_ns); i++) {
 		const uint64_t deadline = mf_wait_clock_ns() + waits_ns[i];
 
-		while (mf_ring_wait(&rig.receiver, 0, 0, deadline) != -ETIMEDOUT ||
+		while (mf_role_wait(&rig.receiver, 0, 0, deadline) != -ETIMEDOUT ||
 		       mf_wait_clock_ns() < deadline)
 			CHECK(mf_wait_clock_ns() < deadline + long_slice_ns);
 	}
@@ -431,7 +431,7 @@ static void a_signal_interrupts(void)
 	pthread_sigmask(SIG_BLOCK, &set, &before); /* for the thread */
 	CHECK(pthread_create(&thread, NULL, interrupt, &waiting) == 0);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	CHECK_EQUAL(mf_ring_wait(&rig.receiver, 0, 0, UINT64_MAX), -EINTR);
+	CHECK_EQUAL(mf_role_wait(&rig.receiver, 0, 0, UINT64_MAX), -EINTR);
 	pthread_join(thread, NULL);
 	rig_close(&rig);
 }

@@ -76,15 +76,15 @@ static void prepare(struct bench *bench)
 	REQUIRE(bench->fresh != NULL && bench->copy != NULL);
 	memset(bench->copy, 0x33, CAPACITY);
 	REQUIRE(mf_ring_format(bench->ring, RING_BYTES, CAPACITY, 0) == 0);
-	REQUIRE(mf_ring_claim_sender(bench->ring, RING_BYTES, 0, &bench->fresh_sender, &owner) ==
+	REQUIRE(mf_role_claim_sender(bench->ring, RING_BYTES, 0, &bench->fresh_sender, &owner) ==
 		0);
-	REQUIRE(mf_ring_claim_receiver(bench->ring, RING_BYTES, 0, &bench->fresh_receiver,
+	REQUIRE(mf_role_claim_receiver(bench->ring, RING_BYTES, 0, &bench->fresh_receiver,
 				       &owner) == 0);
 	for (size_t message = 0; message < 8; message++)
-		REQUIRE(mf_ring_send(&bench->fresh_sender, bench->copy, message * 60) == 0);
+		REQUIRE(mf_sender_send(&bench->fresh_sender, bench->copy, message * 60) == 0);
 	for (size_t message = 0; message < 4; message++) {
-		REQUIRE(mf_ring_peek(&bench->fresh_receiver, &body, &size) == 0);
-		mf_ring_take(&bench->fresh_receiver, bench->copy, body, size);
+		REQUIRE(mf_receiver_peek(&bench->fresh_receiver, &body, &size) == 0);
+		mf_receiver_take(&bench->fresh_receiver, bench->copy, body, size);
 	}
 	memcpy(bench->fresh, bench->ring, RING_BYTES);
 }
@@ -150,29 +150,30 @@ static void receive(struct bench *bench, struct mf_ring_end *receiver, unsigned 
 {
 	const void *body;
 	size_t size;
-	const int status = mf_ring_peek(receiver, &body, &size);
+	const int status = mf_receiver_peek(receiver, &body, &size);
 
-	REQUIRE(status == 0 || status == -EAGAIN || status == -EPIPE || status == -EPROTO);
+	REQUIRE(status == 0 || status == -EAGAIN || status == -EPIPE || status == -EPROTO ||
+		status == -ESTALE);
 	if (status != 0)
 		return;
 	REQUIRE(size <= CAPACITY && inside(bench, body, size));
 	if (how % 4 == 0)
-		mf_ring_skip(receiver);
+		mf_receiver_skip(receiver);
 	else
-		mf_ring_take(receiver, bench->copy, body, size);
+		mf_receiver_take(receiver, bench->copy, body, size);
 	if (how % 4 == 1)
-		mf_ring_free(receiver, &receiver->cursor);
+		mf_receiver_free(receiver, &receiver->cursor);
 }
 
 static void lend(struct bench *bench, struct mf_ring_end *sender, size_t size)
 {
 	void *body;
 
-	if (mf_ring_loan(sender, size, &body) != 0)
+	if (mf_sender_loan(sender, size, &body) != 0)
 		return;
 	REQUIRE(size <= CAPACITY && inside(bench, body, size));
 	memset(body, 0x44, size);
-	mf_ring_commit(sender, size);
+	mf_sender_commit(sender, size);
 }
 
 /* A failed claim leaves an end that must not be used: go on with the one we had. */
@@ -184,11 +185,11 @@ static void claim(struct bench *bench, struct mf_ring_end *end, int is_sender, u
 
 	if (how & 2) {
 		if (is_sender)
-			mf_ring_close_sender(end);
+			mf_role_close_sender(end);
 		else
-			mf_ring_close_receiver(end);
+			mf_role_close_receiver(end);
 	}
-	status = (is_sender ? mf_ring_claim_sender : mf_ring_claim_receiver)(
+	status = (is_sender ? mf_role_claim_sender : mf_role_claim_receiver)(
 		bench->ring, RING_BYTES, from, &fresh, &owner);
 	if (status == 0)
 		*end = fresh;
@@ -205,18 +206,18 @@ static void step(struct bench *bench, struct mf_ring_end *sender, struct mf_ring
 	switch (what % 16) {
 	case 0:
 	case 1:
-		mf_ring_send(sender, bench->copy, how);
+		mf_sender_send(sender, bench->copy, how);
 		break;
 	case 2:
-		if (mf_ring_send(sender, bench->copy, how * 16) == -EMSGSIZE)
+		if (mf_sender_send(sender, bench->copy, how * 16) == -EMSGSIZE)
 			REQUIRE(how * 16 > CAPACITY);
 		break;
 	case 3:
 		lend(bench, sender, how * 20);
 		break;
 	case 4:
-		mf_ring_has_space(sender, how * 20);
-		mf_ring_has_message(receiver, 0);
+		mf_sender_has_space(sender, how * 20);
+		mf_receiver_has_message(receiver, 0);
 		break;
 	case 5:
 		mf_ring_stats(bench->ring, RING_BYTES, &stats);
@@ -228,7 +229,7 @@ static void step(struct bench *bench, struct mf_ring_end *sender, struct mf_ring
 		break;
 	case 7:
 		if (how < 16)
-			mf_ring_peer(how & 1 ? sender : receiver, how & 1, &pid);
+			mf_role_peer(how & 1 ? sender : receiver, how & 1, &pid);
 		break;
 	case 8:
 	case 9:
