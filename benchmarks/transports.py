@@ -21,7 +21,7 @@ from typing import Any
 
 import memfast
 
-Send = Callable[[bytes], Any]
+Send = Callable[[Any], Any]
 Receive = Callable[[], Any]
 SendMany = Callable[[Sequence[bytes]], Any]
 ReceiveMany = Callable[[int], Sequence[bytes]]
@@ -283,6 +283,7 @@ class Subetha(Filed):
 
     name = "subetha-ipc SpscRing"
     needs = "subetha"
+    sizes = range(65)  # what its slots hold
     batches = True
 
     def __init__(self, size: int, capacity: int) -> None:
@@ -291,7 +292,6 @@ class Subetha(Filed):
 
         self.slots = 1024
         self.ring = subetha.SpscRing(self.path, self.slots)
-        self.sizes = range(self.ring.payload_size + 1)
 
     def _open(self) -> Any:
         subetha = peer("subetha")

@@ -72,7 +72,7 @@ def show(path: Path, data: bytes) -> None:
     """Do it all and print what came of it."""
     before = memory()
     print(f"{path}: {len(data):,} bytes, from process to process\n")
-    print(f"{'':22}{'memfast.Channel':>18}{'multiprocessing.Pipe':>22}{'':>10}")
+    print(f"{'':22}{'memfast.Channel':>18}{'multiprocessing.Pipe':>22}")
     digest = hashlib.sha256(data).hexdigest()
     lanes = crossing.LANES
     line("the file", [crossing.transfer(lane(), data, digest) for lane in lanes], "GB/s", 2)
@@ -160,7 +160,7 @@ def ipcs(segment_id: int) -> str:
         rows = [row for row in output.splitlines() if {"shmid", str(segment_id)} & set(row.split())]
     if len(rows) < 2:
         raise Failed("the segment is not to be seen")
-    return "\n".join("  " + row for row in rows)
+    return "\n".join("  " + row.rstrip() for row in rows)
 
 
 def shared_memory() -> list[list[str]]:

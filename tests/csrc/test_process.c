@@ -3,7 +3,10 @@
 #define _GNU_SOURCE
 #include "test.h"
 
+#include "atomics.h"
+
 #include <errno.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -378,6 +381,52 @@ static void with_neither(void)
 	judge_in(no_pidfd_hidden_proc);
 }
 
+static void *outlive_the_leader(void *context)
+{
+	struct table *table = context;
+
+	usleep(2000); /* the leader ends meanwhile; which of the two comes first does not matter */
+	mf_store_release(&table->ready, 1);
+	for (;;)
+		pause();
+	return NULL;
+}
+
+static void lead_and_leave(void *context)
+{
+	struct table *table = context;
+	pthread_t thread;
+
+	claim_into(table, &table->child);
+	CHECK(pthread_create(&thread, NULL, outlive_the_leader, table) == 0);
+	syscall(SYS_exit, 0); /* this thread alone */
+}
+
+static void judge_leaderless(void *context)
+{
+	struct table *table = context;
+
+	test_forbid(SYS_pidfd_open, EPERM);
+	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_ALIVE);
+}
+
+/* A process whose first thread ended looks like a zombie, and lives as long as its other threads.
+ */
+static void a_process_without_its_first_thread_lives(void)
+{
+	struct table *table = new_table();
+	const pid_t child = test_fork(lead_and_leave, table);
+
+	while (mf_load_acquire(&table->ready) == 0)
+		usleep(100);
+	usleep(2000);
+	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_ALIVE);
+	CHECK_EQUAL(mf_process_exists(child), 1);
+	test_in_child(judge_leaderless, table);
+	end_child(child);
+	CHECK_EQUAL(mf_process_life(table->own, table->child), MF_LIFE_DEAD);
+}
+
 /* Out of descriptors nobody dies. */
 static void without_descriptors(void)
 {
@@ -409,6 +458,7 @@ int main(int argc, char **argv)
 		TEST(without_pidfd),
 		TEST(with_neither),
 		TEST(without_descriptors),
+		TEST(a_process_without_its_first_thread_lives),
 		TEST(nonsense_pids_exist),
 	};
 

@@ -23,8 +23,8 @@
 enum {
 	CAPACITY = 4096,
 	SLOTS = CAPACITY / (int)sizeof(struct mf_slot),
-	STEP_TURNS = 16, /* of an empty loop: a few nanoseconds */
-	JITTER_TURNS = 300,
+	STEP_TURNS = 5, /* of an empty loop: a nanosecond or two each */
+	JITTER_TURNS = 100,
 };
 
 static const uint64_t long_slice_ns = UINT64_C(5) * 1000 * 1000 * 1000;
@@ -143,12 +143,12 @@ static void waker(void *context)
 	pin(1);
 	begin(duel, !duel->sender_sleeps, duel->forbid_waker);
 	for (uint64_t round = 1; round <= duel->rounds; round++) {
-		uint64_t turns = aim + test_random(&duel->seed) % JITTER_TURNS;
+		const uint64_t turns = aim + test_random(&duel->seed) % JITTER_TURNS;
 
 		while (mf_load_acquire(awaited(duel)) != round)
 			mf_pause();
-		while (turns-- != 0)
-			mf_fence_compiler();
+		for (volatile uint64_t turn = 0; turn < turns; turn++)
+			;
 		CHECK_EQUAL(pass(duel, !duel->sender_sleeps, round - 1), 0);
 		mf_store_release(served(duel), round);
 		while (mf_load_acquire(awaited(duel)) == round && round < duel->rounds)
