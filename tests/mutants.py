@@ -103,7 +103,7 @@ MUTANTS = (
             "mf_store_release(&progress->state, cursor->count << 1",
             "mf_store_relaxed(&progress->state, cursor->count << 1",
         ),
-        "tsan test_threads smallest",
+        "tsan test_threads frequent_hand_overs",
     ),
     # ---- sleeping and waking ----
     Mutant(
@@ -293,7 +293,8 @@ MUTANTS = (
             "\t*body_size_ret = body_size;\n",
             "\t*body_size_ret = (uint32_t)mf_load_relaxed(&slot->commit);\n",
         ),
-        "unit test_ring_hostile slots_that_change",
+        "asan test_ring_hostile slots_that_change",
+        tries=6,
     ),
     Mutant(
         "place loaded twice",
@@ -302,7 +303,8 @@ MUTANTS = (
             "*body_ret = end->arena + offset;",
             "*body_ret = end->arena + mf_load_relaxed(&slot->position) % end->capacity;",
         ),
-        "unit test_ring_hostile slots_that_change",
+        "asan test_ring_hostile slots_that_change",
+        tries=6,
     ),
     Mutant(
         "slot count of the header not checked",
@@ -438,7 +440,7 @@ class Copy:
             raise SystemExit(f"mutants: the copy does not build:\n{output}")
 
     def test(self, test: str) -> tuple[bool, str]:
-        """Run a test: is it red, and what it printed. A fault that does not compile, or a test that is not there, is an error."""
+        """Return whether it is red, and its output; one that cannot even start is an error."""
         if test.startswith("tests/"):
             self.build()
             status, output = self.run(

@@ -254,4 +254,4 @@ def test_a_process_killed_anywhere_in_close_has_died_or_closed(role: str) -> Non
 
         return close, check
 
-    assert boundaries(_fast, f"mf_ring_close_{role}", prepare) > 10
+    assert boundaries(_fast, f"mf_role_close_{role}", prepare) > 10

@@ -259,7 +259,7 @@ static void forged_receiver_progress(void)
 	rig.shared->receiver.state = (1000 + SLOTS + 1) << 1; /* received what was never sent */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	CHECK(mf_sender_has_space(&rig.sender, 1)); /* no use in waiting */
-	rig.shared->receiver.state = 999 << 1;	  /* took something back */
+	rig.shared->receiver.state = 999 << 1;	    /* took something back */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	rig.shared->receiver.state = 1000 << 1;
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EAGAIN);

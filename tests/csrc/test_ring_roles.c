@@ -228,7 +228,7 @@ static void be_stepped(void *context)
 	raise(SIGSTOP);
 	for (uint64_t number = 0; number < STEPPED_MESSAGES; number++) {
 		mf_sender_send(&rig->sender, "forty bytes, of which nobody reads a one",
-			     STEPPED_BYTES);
+			       STEPPED_BYTES);
 		CHECK_EQUAL(mf_receiver_peek(&rig->receiver, &body, &size), 0);
 		mf_receiver_take(&rig->receiver, copy, body, size);
 	}
