@@ -8,6 +8,7 @@ it has one, with two ends (ends).
 from __future__ import annotations
 
 import errno
+import os
 import time
 import weakref
 from collections import namedtuple
@@ -48,6 +49,17 @@ def _alive(segment_id: int, nonce: int) -> bool:
             return segment.nonce == nonce
     except errors.NotFoundError:
         return False
+
+
+def _refuse_foreign(segment: Segment) -> None:
+    """Take no part in a channel that another user made or may write to."""
+    found = segment.stat()
+    if found.uid != os.geteuid() or found.cuid != found.uid or found.mode & 0o022:
+        raise errors.AccessError(
+            errno.EACCES,
+            f"segment {segment.id} is no channel of ours: owner {found.uid}, creator {found.cuid}, "
+            f"mode {found.mode:04o}; a channel is its own user's alone",
+        )
 
 
 def _segment_of(name: str) -> Segment:
@@ -92,6 +104,7 @@ class Channel:
 
     def __init__(self, segment: Segment, channel_name: str | None = None) -> None:
         """Not for users: see create() and open()."""
+        _refuse_foreign(segment)
         self.capacity = ring.check(segment.pages)
         self.name = channel_name
         self._segment = segment

@@ -293,8 +293,7 @@ MUTANTS = (
             "\t*body_size_ret = body_size;\n",
             "\t*body_size_ret = (uint32_t)mf_load_relaxed(&slot->commit);\n",
         ),
-        "asan test_ring_hostile slots_that_change",
-        tries=6,
+        "unit test_ring_hostile before_any_instruction",
     ),
     Mutant(
         "place loaded twice",
@@ -303,8 +302,7 @@ MUTANTS = (
             "*body_ret = end->arena + offset;",
             "*body_ret = end->arena + mf_load_relaxed(&slot->position) % end->capacity;",
         ),
-        "asan test_ring_hostile slots_that_change",
-        tries=6,
+        "unit test_ring_hostile before_any_instruction",
     ),
     Mutant(
         "slot count of the header not checked",

@@ -11,8 +11,12 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum {
 	CAPACITY = 4096,
@@ -335,6 +339,57 @@ static void slots_that_change_while_we_look(void)
 	free(copy);
 }
 
+/* A slot whose length and place fit, then ones of which neither fits, nor with the other's. */
+static void show_slot(struct rig *rig, int fits)
+{
+	rig_slot(rig, 0)->position = fits ? CAPACITY - 256 : CAPACITY - 128;
+	rig_slot(rig, 0)->commit = commit_word(0, fits ? 129 : CAPACITY);
+}
+
+static void peek_when_told(void *context)
+{
+	struct rig *rig = context;
+	const void *body;
+	size_t size;
+
+	CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+	for (;;) {
+		show_slot(rig, 1);
+		raise(SIGSTOP);
+		peek_inside(rig, &body, &size);
+		rig->shared->shape_reserved[0]++; /* a word that nobody uses: the peek is over */
+	}
+}
+
+/* Length and place change before any one instruction of a look: what it gives is inside. */
+static void slots_that_change_before_any_instruction(void)
+{
+	struct rig rig;
+	int status;
+	pid_t child;
+
+	rig_open(&rig, CAPACITY, 0);
+	child = test_fork(peek_when_told, &rig);
+	CHECK(waitpid(child, &status, 0) == child);
+	if (!WIFSTOPPED(status))
+		test_skip("not permitted to trace a child here");
+	for (int change_at = 0, done = 0; !done; change_at++) {
+		const uint64_t peeks = rig.shared->shape_reserved[0];
+
+		for (int step = 0; step < change_at; step++) {
+			CHECK(ptrace(PTRACE_SINGLESTEP, child, NULL, NULL) == 0);
+			CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
+		}
+		done = rig.shared->shape_reserved[0] != peeks; /* it was over before the change */
+		show_slot(&rig, 0);
+		CHECK(ptrace(PTRACE_CONT, child, NULL, NULL) == 0);
+		CHECK(waitpid(child, &status, 0) == child && WIFSTOPPED(status));
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	rig_close(&rig);
+}
+
 /*
  * Whatever the words say that we sleep by, a wait ends at its deadline, and says so: by
  * -ETIMEDOUT, since only then does the caller look at the time, the signals and the peer.
@@ -374,6 +429,7 @@ int main(int argc, char **argv)
 		TEST(forged_slots),
 		TEST(forged_receiver_progress),
 		TEST(slots_that_change_while_we_look),
+		TEST(slots_that_change_before_any_instruction),
 		TEST(forged_wait_words_do_not_hide_the_deadline),
 	};
 
