@@ -39,7 +39,8 @@ static int attach(void *memory, size_t memory_size, struct mf_ring_end *end)
  * (`from` is the word of who handed it on; otherwise 0). Who has it and that
  * it is taken are one store.
  */
-static int claim(struct mf_ring_end *end, uint64_t *role, uint64_t from, int *owner_ret)
+static int claim(struct mf_ring_end *end, uint64_t *role, uint64_t from, int *owner_ret,
+		 uint64_t *before_ret)
 {
 	uint64_t owner;
 
@@ -52,6 +53,7 @@ static int claim(struct mf_ring_end *end, uint64_t *role, uint64_t from, int *ow
 			return -EBUSY;
 		}
 	} while (!mf_swap_if_acq_rel(role, owner, end->claim)); /* SYNC role */
+	*before_ret = owner;
 	return 0;
 }
 
@@ -87,11 +89,11 @@ int mf_role_claim_sender(void *memory, size_t memory_size, uint64_t from, struct
 {
 	struct mf_ring_layout *shared = memory;
 	struct mf_slot *slot;
-	uint64_t received;
+	uint64_t received, before;
 	int status = attach(memory, memory_size, end);
 
 	if (status == 0)
-		status = claim(end, &shared->sender_claim, from, owner_ret);
+		status = claim(end, &shared->sender_claim, from, owner_ret, &before);
 	if (status != 0)
 		return status;
 	load_progress(end, &shared->sender);
@@ -104,7 +106,7 @@ int mf_role_claim_sender(void *memory, size_t memory_size, uint64_t from, struct
 		store_state(end, &shared->sender, &end->cursor);
 	}
 	if (end->cursor.count - received > end->slot_count) {
-		unclaim(end, &shared->sender_claim, 0);
+		unclaim(end, &shared->sender_claim, before); /* a peer sees what it saw before */
 		return -EPROTO;
 	}
 	end->count_seen = received;
@@ -118,10 +120,11 @@ int mf_role_claim_receiver(void *memory, size_t memory_size, uint64_t from, stru
 			   int *owner_ret)
 {
 	struct mf_ring_layout *shared = memory;
+	uint64_t before;
 	int status = attach(memory, memory_size, end);
 
 	if (status == 0)
-		status = claim(end, &shared->receiver_claim, from, owner_ret);
+		status = claim(end, &shared->receiver_claim, from, owner_ret, &before);
 	if (status != 0)
 		return status;
 	load_progress(end, &shared->receiver);

@@ -59,6 +59,8 @@ def _memory(pages: _fast.Pages) -> tuple[Any, int]:
 def make(pages: _fast.Pages, capacity: int, first_count: int = 0) -> None:
     """Make a ring in zeroed memory; *first_count* other than 0 is for tests of wrapping."""
     memory, memory_size = _memory(pages)
+    if memoryview(pages).readonly:
+        errors.raise_errno(-errno.EACCES, "making a ring in a read-only attachment")
     status = lib.mf_ring_format(memory, memory_size, capacity, first_count)
     errors.check(status, f"making a ring of {capacity} bytes in {memory_size} bytes of memory")
 

@@ -60,6 +60,11 @@ PyObject *fast_end_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 	self->pid = getpid();
 	self->judged = UNJUDGED;
 	*fast_guard = self->pid;
+	if (self->pages->readonly) {
+		fast_fail(self, -EACCES, 0); /* a claim is a store */
+		Py_DECREF(self);
+		return NULL;
+	}
 	status = (is_sender ? mf_role_claim_sender : mf_role_claim_receiver)(
 		self->pages->address, (size_t)self->pages->size, from, &self->end, &owner);
 	if (status != 0) {
@@ -229,12 +234,13 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 	if (self->judged != claim && self->judged != UNJUDGED)
 		watch_stop(self);
 	self->waiting++;
-	Py_BEGIN_ALLOW_THREADS status =
-		mf_role_wait(&self->end, self->is_sender, size, deadline_ns);
+	Py_BEGIN_ALLOW_THREADS
+	status = mf_role_wait(&self->end, self->is_sender, size, deadline_ns);
 	alarm = mf_watch_alarm(&self->end.waiter);
 	if (status == -ETIMEDOUT || alarm)
 		peer = mf_role_peer(&self->end, self->is_sender, &self->peer_pid);
-	Py_END_ALLOW_THREADS self->waiting--;
+	Py_END_ALLOW_THREADS
+	self->waiting--;
 	if (self->open == CLOSED)
 		fast_end_let_go(self);
 	else if (alarm)

@@ -25,7 +25,8 @@ extern pid_t *fast_guard;
 
 /* Memory that stays mapped while anything refers to this object. */
 typedef struct {
-	PyObject_HEAD void *address;
+	PyObject_HEAD
+	void *address;
 	Py_ssize_t size;
 	int readonly;
 	int kind;
@@ -35,7 +36,8 @@ extern PyTypeObject *fast_pages_type;
 
 /* One end of a ring: what Sender and Receiver have in common. */
 typedef struct {
-	PyObject_HEAD struct mf_ring_end end;
+	PyObject_HEAD
+	struct mf_ring_end end;
 	Pages *pages; /* NULL once closed and no thread waits inside */
 	pid_t pid;    /* who claimed it */
 	int is_sender;

@@ -12,7 +12,8 @@
 #include <errno.h>
 
 typedef struct Lending {
-	PyObject_HEAD End *end;
+	PyObject_HEAD
+	End *end;
 	Pages *pages;
 	void *body;
 	Py_ssize_t size;

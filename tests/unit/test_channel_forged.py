@@ -81,3 +81,13 @@ def test_a_segment_of_another_user_is_refused(segment):
     with pytest.raises(PermissionError, match="owner 65534"):
         memfast.Channel(segment)
     segment.chown(os.geteuid(), os.getegid())
+
+
+def test_a_read_only_attachment_is_refused_and_not_written_to(segment):
+    """A claim is a store: there it would be SIGSEGV."""
+    with memfast.Segment.open(id=segment.id, readonly=True) as readonly:
+        channel = memfast.Channel(readonly)
+        for call in (channel.sender, channel.receiver, lambda: ring.make(readonly.pages, 4096)):
+            with pytest.raises(memfast.AccessError):
+                call()
+        assert channel.stats().messages_sent == 0

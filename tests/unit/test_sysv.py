@@ -65,15 +65,15 @@ def test_an_anonymous_segment_is_marked_for_removal_at_birth(size):
     """The kernel lists it as `dest`, with our mark, every page there; with close() it is gone."""
     with Segment.create(size) as segment:
         assert (segment.size, segment.key, segment.buf.nbytes) == (size, None, size)
-        assert segment.read() == bytes(size)
         stat = segment.stat()
         assert stat.dest
         assert stat.nattch == 1
         assert stat.size >= size
         assert stat.size % PAGE == MARK
         assert stat.size - size < PAGE
-        row = row_of(segment.id)
+        row = row_of(segment.id)  # before the read: that would bring the pages too
         assert int(row["rss"]) == (stat.size + PAGE - 1) // PAGE * PAGE
+        assert segment.read() == bytes(size)
     assert row_of(segment.id) is None
 
 
