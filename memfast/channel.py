@@ -11,7 +11,7 @@ import errno
 import os
 import time
 import weakref
-from collections import namedtuple
+from typing import NamedTuple
 
 from memfast import errors, ring
 from memfast import name as _name
@@ -29,17 +29,24 @@ __all__ = ["Channel", "ChannelStats", "Peers", "Receiver", "Sender"]
 
 _KIND = "channel"
 
-Peers = namedtuple("Peers", "sender receiver")
-Peers.__doc__ = "The pids that hold the ends, or None where an end is free or was given back."
 
-ChannelStats = namedtuple(
-    "ChannelStats", "capacity used messages_sent bytes_sent messages_received waits peers"
-)
-ChannelStats.__doc__ = """What has gone through a channel.
+class Peers(NamedTuple):
+    """The pids that hold the ends, or None where an end is free or was given back."""
 
-capacity and used are bytes (used: payload sent and not yet received); waits counts how often
-an end went to sleep; peers are the pids at the ends.
-"""
+    sender: int | None
+    receiver: int | None
+
+
+class ChannelStats(NamedTuple):
+    """What has gone through a channel, and what is in it."""
+
+    capacity: int  # bytes
+    used: int  # payload bytes sent and not yet received
+    messages_sent: int
+    bytes_sent: int
+    messages_received: int
+    waits: int  # how often an end went to sleep
+    peers: Peers
 
 
 def _alive(segment_id: int, nonce: int) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections import namedtuple
+from typing import NamedTuple
 
 from memfast import _fast, errors
 from memfast._core import ffi, lib
@@ -27,10 +27,18 @@ __all__ = [
 
 CAPACITY_MAX = 1 << 36
 
-RingStats = namedtuple(
-    "RingStats",
-    "capacity used messages_sent bytes_sent messages_received waits sender_pid receiver_pid",
-)
+
+class RingStats(NamedTuple):
+    """What mf_ring_stats() reports; a pid of 0 is nobody."""
+
+    capacity: int
+    used: int
+    messages_sent: int
+    bytes_sent: int
+    messages_received: int
+    waits: int
+    sender_pid: int
+    receiver_pid: int
 
 
 def capacity_for(wanted: int) -> int:
