@@ -51,7 +51,7 @@ struct mf_waiter {
 	uint64_t *waits;	       /* shared count of sleeps */
 	uint64_t spin_ns;	       /* how long to spin before the next sleep; adapts */
 	uint64_t slice_ns;	       /* how long to sleep before asking after the peer */
-	uint32_t alarm;		       /* watch.c: the peer has died; look now */
+	const uint32_t *alarm; /* set by watch.c when the peer has died; NULL: nobody watches */
 };
 
 uint64_t mf_wait_clock_ns(void);
@@ -66,19 +66,20 @@ void mf_wait_pause(void);
 
 struct mf_watch;
 
-/* One process watched for one waiter; the owner keeps it in place until it is removed. */
+/* One process watched for one sleeper; the owner keeps it in place until it is removed. */
 struct mf_watched {
 	struct mf_watched *next;
-	struct mf_waiter *waiter;
+	struct mf_wait_layout *sleeper;
 	uint64_t claim; /* of the process watched; 0: none */
 	int pidfd;
+	uint32_t alarm; /* it may have died */
 };
 
 int mf_watch_start(struct mf_watch **watch_ret);
-int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_waiter *waiter,
+int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_wait_layout *sleeper,
 		 uint64_t own, uint64_t claim);
 void mf_watch_remove(struct mf_watch *watch, struct mf_watched *watched);
-int mf_watch_alarm(const struct mf_waiter *waiter);
+int mf_watch_alarm(const struct mf_watched *watched);
 
 /* ---- ring.c: one sender, one receiver, in memory given to it ---- */
 

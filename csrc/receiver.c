@@ -107,7 +107,7 @@ void mf_receiver_take(struct mf_ring_end *end, void *destination, const void *bo
 	mf_receiver_free(end, &end->cursor);
 }
 
-/* Whether a receive would find a message, or learn that none will come. Needs no lock. */
+/* Whether a receive would find a message, or learn that none will come. */
 int mf_receiver_has_message(const struct mf_ring_end *end, size_t unused)
 {
 	const uint64_t count = end->cursor.count;

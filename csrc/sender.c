@@ -148,10 +148,10 @@ void mf_sender_commit(struct mf_ring_end *end, size_t body_size)
 	commit(end, body_size);
 }
 
-/* Whether a send would find room, or learn that there is no use in waiting. Needs no lock. */
+/* Whether a send would find room, or learn that there is no use in waiting. */
 int mf_sender_has_space(const struct mf_ring_end *original, size_t body_size)
 {
-	struct mf_ring_end end = *original; /* a private copy: other threads may be sending */
+	struct mf_ring_end end = *original; /* a look changes nothing of the end itself */
 	const uint64_t room = round_up(body_size, MF_LINE_BYTES);
 
 	if (receiver_closed(&end) || role_lost(&end, &end.shared->sender_claim) ||

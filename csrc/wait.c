@@ -57,7 +57,7 @@ void mf_wait_init(struct mf_waiter *waiter, struct mf_wait_layout *shared, uint6
 	waiter->waits = waits;
 	waiter->spin_ns = SPIN_MAX_NS;
 	waiter->slice_ns = MF_WAIT_FIRST_NS;
-	mf_store32_relaxed(&waiter->alarm, 0);
+	waiter->alarm = NULL;
 	mf_store32_relaxed(&shared->word, MF_WAIT_AWAKE);
 }
 
@@ -77,6 +77,11 @@ void mf_wait_wake(struct mf_wait_layout *shared)
 		syscall(SYS_futex, &shared->word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
 }
 
+static int alarmed(const struct mf_waiter *waiter)
+{
+	return waiter->alarm != NULL && mf_load32_relaxed(waiter->alarm) != 0;
+}
+
 static int spin(struct mf_waiter *waiter, int (*ready)(const void *), const void *context,
 		uint64_t deadline_ns)
 {
@@ -86,7 +91,7 @@ static int spin(struct mf_waiter *waiter, int (*ready)(const void *), const void
 
 	do {
 		for (int look = 0; look < LOOKS_PER_CLOCK; look++) {
-			if (ready(context) || mf_load32_relaxed(&waiter->alarm)) {
+			if (ready(context) || alarmed(waiter)) {
 				if (waiter->spin_ns < SPIN_MAX_NS)
 					waiter->spin_ns *= 2;
 				return 0;
@@ -129,7 +134,7 @@ int mf_wait_slice(struct mf_waiter *waiter, int (*ready)(const void *), const vo
 	 * The mark is never taken back, only answered: another thread may sleep
 	 * under it. At worst it costs the peer one needless wake-up.
 	 */
-	if (ready(context) || mf_load32_relaxed(&waiter->alarm))
+	if (ready(context) || alarmed(waiter))
 		return 0;
 	if (deadline_ns - now < slice_ns)
 		slice_ns = deadline_ns - now;

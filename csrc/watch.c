@@ -36,9 +36,9 @@ struct mf_watch {
 
 static void raise_alarm(struct mf_watched *watched)
 {
-	mf_store32_relaxed(&watched->waiter->alarm, 1);
+	mf_store32_relaxed(&watched->alarm, 1);
 	mf_fence_full(); /* SYNC sleep: the alarm before our look; the sleeper does the reverse */
-	mf_wait_wake(watched->waiter->shared);
+	mf_wait_wake(watched->sleeper);
 }
 
 /*
@@ -125,11 +125,11 @@ int mf_watch_start(struct mf_watch **watch_ret)
 }
 
 /*
- * Raise the waiter's alarm when the process behind `claim` dies. Returns 0,
+ * Raise the alarm and wake the sleeper when the process behind `claim` dies. Returns 0,
  * -ESRCH if it is dead, -EXDEV if it lives in a pid namespace from which we
  * cannot see it die, or another negative errno if it could not be watched.
  */
-int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_waiter *waiter,
+int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_wait_layout *sleeper,
 		 uint64_t own, uint64_t claim)
 {
 	struct epoll_event event = {.events = EPOLLIN};
@@ -147,7 +147,7 @@ int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_w
 	if (status == 0) {
 		watched->pidfd = fd;
 		watched->claim = claim;
-		watched->waiter = waiter;
+		watched->sleeper = sleeper;
 		watched->next = watch->first;
 		watch->first = watched;
 	}
@@ -157,7 +157,7 @@ int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_w
 	return status;
 }
 
-/* Stop watching; after it the thread knows nothing of `watched` and its waiter. */
+/* Stop watching; after it the thread knows nothing of `watched` and its sleeper. */
 void mf_watch_remove(struct mf_watch *watch, struct mf_watched *watched)
 {
 	struct mf_watched **link;
@@ -171,12 +171,12 @@ void mf_watch_remove(struct mf_watch *watch, struct mf_watched *watched)
 		*link = watched->next;
 	drop(watch, watched->pidfd);
 	watched->claim = 0;
-	mf_store32_relaxed(&watched->waiter->alarm, 0);
+	mf_store32_relaxed(&watched->alarm, 0);
 	pthread_mutex_unlock(&watch->lock);
 }
 
 /* Whether the watched process may have died: a reason to ask, not an answer. */
-int mf_watch_alarm(const struct mf_waiter *waiter)
+int mf_watch_alarm(const struct mf_watched *watched)
 {
-	return (int)mf_load32_relaxed(&waiter->alarm);
+	return (int)mf_load32_relaxed(&watched->alarm);
 }

@@ -116,7 +116,7 @@ MUTANTS = (
     Mutant(
         "sleeper looks before its mark",
         WAIT,
-        one("\tif (ready(context) || mf_load32_relaxed(&waiter->alarm))\n\t\treturn 0;\n", ""),
+        one("\tif (ready(context) || alarmed(waiter))\n\t\treturn 0;\n", ""),
         "unit test_wait no_wakeup_is_lost",
         tries=4,
     ),

@@ -183,9 +183,10 @@ static void watch_start(End *self, uint64_t claim)
 
 	self->end.waiter.slice_ns = MF_WAIT_SLICE_NS;
 	if (mf_process_claim_pid(claim) != 0)
-		status = watch_ready() ? mf_watch_add(watch, &self->watched, &self->end.waiter,
-						      self->end.claim, claim)
-				       : -ENOMEM;
+		status = watch_ready()
+				 ? mf_watch_add(watch, &self->watched, self->end.waiter.shared,
+						self->end.claim, claim)
+				 : -ENOMEM;
 	if (status != 0 && status != -EXDEV)
 		return;
 	self->judged = claim;
@@ -220,7 +221,8 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 {
 	int (*const ready)(const struct mf_ring_end *, size_t) =
 		self->is_sender ? mf_sender_has_space : mf_receiver_has_message;
-	int status, alarm, peer = MF_PEER_HERE;
+	int status, alarm, pid = 0, peer = MF_PEER_HERE;
+	struct mf_ring_end looking; /* a copy: other threads may use the end meanwhile */
 	uint64_t claim;
 
 	if (deadline_ns == 0)
@@ -234,13 +236,17 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 	if (self->judged != claim && self->judged != UNJUDGED)
 		watch_stop(self);
 	self->waiting++;
+	looking = self->end;
+	looking.waiter.alarm = &self->watched.alarm;
 	Py_BEGIN_ALLOW_THREADS
-	status = mf_role_wait(&self->end, self->is_sender, size, deadline_ns);
-	alarm = mf_watch_alarm(&self->end.waiter);
+	status = mf_role_wait(&looking, self->is_sender, size, deadline_ns);
+	alarm = mf_watch_alarm(&self->watched);
 	if (status == -ETIMEDOUT || alarm)
-		peer = mf_role_peer(&self->end, self->is_sender, &self->peer_pid);
+		peer = mf_role_peer(&looking, self->is_sender, &pid);
 	Py_END_ALLOW_THREADS
 	self->waiting--;
+	self->peer_pid = pid;
+	self->end.waiter.spin_ns = looking.waiter.spin_ns;
 	if (self->open == CLOSED)
 		fast_end_let_go(self);
 	else if (alarm)
