@@ -62,7 +62,7 @@ int mf_wait_slice(struct mf_waiter *waiter, int (*ready)(const void *), const vo
 void mf_wait_wake(struct mf_wait_layout *shared);
 void mf_wait_pause(void);
 
-/* ---- watch.c: one thread that wakes waiters when a process they wait for dies ---- */
+/* ---- watch.c: threads that wake sleepers when a process they wait for dies ---- */
 
 struct mf_watch;
 
@@ -71,11 +71,10 @@ struct mf_watched {
 	struct mf_watched *next;
 	struct mf_wait_layout *sleeper;
 	uint64_t claim; /* of the process watched; 0: none */
-	int pidfd;
 	uint32_t alarm; /* it may have died */
 };
 
-int mf_watch_start(struct mf_watch **watch_ret);
+int mf_watch_make(struct mf_watch **watch_ret);
 int mf_watch_add(struct mf_watch *watch, struct mf_watched *watched, struct mf_wait_layout *sleeper,
 		 uint64_t own, uint64_t claim);
 void mf_watch_remove(struct mf_watch *watch, struct mf_watched *watched);
@@ -150,7 +149,8 @@ int mf_role_claim_receiver(void *memory, size_t memory_size, uint64_t from, stru
 			   int *owner_ret);
 void mf_role_close_sender(struct mf_ring_end *end);
 void mf_role_close_receiver(struct mf_ring_end *end);
-int mf_role_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t deadline_ns);
+int mf_role_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t peer,
+		 uint64_t deadline_ns);
 int mf_role_peer(const struct mf_ring_end *end, int is_sender, int *pid_ret);
 uint64_t mf_role_peer_claim(const struct mf_ring_end *end, int is_sender);
 

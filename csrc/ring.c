@@ -128,7 +128,7 @@ int mf_ring_stats(const void *memory, size_t memory_size, struct mf_ring_stats *
 	stats_ret->bytes_sent = sent.bytes;
 	stats_ret->messages_received = received.count;
 	stats_ret->bytes_received = received.bytes;
-	stats_ret->used = sent.bytes - received.bytes;
+	stats_ret->used = sent.bytes > received.bytes ? sent.bytes - received.bytes : 0;
 	stats_ret->waits =
 		mf_load_relaxed(&shared->sender.waits) + mf_load_relaxed(&shared->receiver.waits);
 	stats_ret->sender_pid = mf_process_claim_pid(mf_load_relaxed(&shared->sender_claim));

@@ -181,27 +181,28 @@ int mf_role_peer(const struct mf_ring_end *end, int is_sender, int *pid_ret)
 struct wanted {
 	const struct mf_ring_end *end;
 	size_t body_size;
+	uint64_t peer; /* who was at the other end when we last looked */
+	int is_sender;
 };
 
-static int space_wanted(const void *context)
+static int wanted_is_there(const void *context)
 {
 	const struct wanted *wanted = context;
 
-	return mf_sender_has_space(wanted->end, wanted->body_size);
+	return mf_role_peer_claim(wanted->end, wanted->is_sender) != wanted->peer ||
+	       (wanted->is_sender ? mf_sender_has_space(wanted->end, wanted->body_size)
+				  : mf_receiver_has_message(wanted->end, 0));
 }
 
-static int message_wanted(const void *context)
+/*
+ * Wait for room or for a message, one slice at the longest; returns as
+ * mf_wait_slice. Somebody else at the other end than `peer` ends the wait too:
+ * the caller may have to watch another process.
+ */
+int mf_role_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t peer,
+		 uint64_t deadline_ns)
 {
-	const struct wanted *wanted = context;
+	const struct wanted wanted = {end, body_size, peer, is_sender};
 
-	return mf_receiver_has_message(wanted->end, 0);
-}
-
-/* Wait for room or for a message, one slice at the longest; returns as mf_wait_slice. */
-int mf_role_wait(struct mf_ring_end *end, int is_sender, size_t body_size, uint64_t deadline_ns)
-{
-	const struct wanted wanted = {end, body_size};
-
-	return mf_wait_slice(&end->waiter, is_sender ? space_wanted : message_wanted, &wanted,
-			     deadline_ns);
+	return mf_wait_slice(&end->waiter, wanted_is_there, &wanted, deadline_ns);
 }

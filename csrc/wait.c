@@ -51,6 +51,7 @@ int mf_wait_register(void)
 		       : -errno;
 }
 
+/* The word is left as it is: threads of a former owner may still sleep under its mark. */
 void mf_wait_init(struct mf_waiter *waiter, struct mf_wait_layout *shared, uint64_t *waits)
 {
 	waiter->shared = shared;
@@ -58,7 +59,6 @@ void mf_wait_init(struct mf_waiter *waiter, struct mf_wait_layout *shared, uint6
 	waiter->spin_ns = SPIN_MAX_NS;
 	waiter->slice_ns = MF_WAIT_FIRST_NS;
 	waiter->alarm = NULL;
-	mf_store32_relaxed(&shared->word, MF_WAIT_AWAKE);
 }
 
 static int barrier_everywhere(void)

@@ -84,15 +84,16 @@ def _segment_of(name: str) -> Segment:
     )
 
 
-def _forget_if_last(name: str, segment: Segment) -> None:
+def _let_go(name: str | None, segment: Segment) -> None:
     """
-    Remove the name if nobody but us has the memory attached.
+    Detach, and remove the name if nobody but us has the memory attached.
 
     The count of attachments is no proof of anybody's life, but here a wrong one
     only leaves a name that the next open removes.
     """
-    if not segment.closed and segment.stat().nattch <= 1:
+    if name is not None and segment.stat().nattch <= 1:
         _name.forget_segment(name, _KIND, segment.id, segment.nonce)
+    segment.close()
 
 
 class Channel:
@@ -107,20 +108,22 @@ class Channel:
     and ``receiver()`` for the rest.
     """
 
-    __slots__ = ("__weakref__", "_claimed", "_forget", "_segment", "capacity", "name")
+    __slots__ = ("__weakref__", "_claimed", "_closed", "_finalize", "_segment", "capacity", "name")
 
-    def __init__(self, segment: Segment, channel_name: str | None = None) -> None:
+    capacity: int  #: bytes of payload that fit
+    name: str | None  #: what others open it by
+
+    def __init__(self, segment: Segment, name: str | None = None) -> None:
         """Not for users: see create() and open()."""
+        if not isinstance(segment, Segment):
+            raise TypeError("a Channel comes from Channel.create() or Channel.open()")
         _refuse_foreign(segment)
         self.capacity = ring.check(segment.pages)
-        self.name = channel_name
+        self.name = name
         self._segment = segment
-        self._claimed: weakref.WeakSet[Sender | Receiver] = weakref.WeakSet()
-        self._forget = (
-            None
-            if channel_name is None
-            else weakref.finalize(self, _forget_if_last, channel_name, segment)
-        )
+        self._closed = False
+        self._claimed: list[weakref.ref[Sender | Receiver]] = []
+        self._finalize = weakref.finalize(self, _let_go, name, segment)
 
     @classmethod
     def create(cls, name: str | None = None, *, capacity: int = 1 << 16) -> Channel:
@@ -173,6 +176,8 @@ class Channel:
             LayoutError: It is not a channel of this version of memfast.
         """
         _name.check(name)
+        if timeout is not None and not timeout >= 0 and not timeout < 0:
+            raise ValueError("timeout is not a number")
         deadline = None if timeout is None else time.monotonic() + timeout
         pause = 0.0005
         while True:
@@ -194,7 +199,7 @@ class Channel:
     @property
     def closed(self) -> bool:
         """Whether this handle was closed."""
-        return self._segment.closed
+        return self._closed
 
     @property
     def id(self) -> int:
@@ -221,14 +226,36 @@ class Channel:
         return self._claim(Receiver, 0)
 
     def _claim(self, kind: type[_End], handed_by: int) -> _End:
-        end = kind.claim(self._segment.pages, handed_by)
+        self._check_open()
+        mine = self._ends_of(kind)
+        # An end that was pickled here and that nobody has loaded is taken back.
+        end = kind.claim(
+            self._segment.pages, handed_by or max((one._handed_on for one in mine), default=0)
+        )
         end._channel = self
-        self._claimed.add(end)
+        self._claimed = [reference for reference in self._claimed if reference() is not None]
+        channel = weakref.ref(self)
+
+        def died(_: object) -> None:
+            owner = channel()
+            if owner is not None:
+                owner._end_closed()
+
+        self._claimed.append(weakref.ref(end, died))
         close_at_exit(end)
         return end
 
+    def _ends_of(self, kind: type[_End]) -> list[_End]:
+        ends = (reference() for reference in list(self._claimed))
+        return [end for end in ends if isinstance(end, kind)]
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise errors.ClosedError(f"{self!r}: this handle was closed; open the channel anew")
+
     def stats(self) -> ChannelStats:
         """Return what has gone through; disturbs neither end, costs no system call."""
+        self._check_open()
         found = ring.stats(self._segment.pages)
         return ChannelStats(*found[:6], Peers(found.sender_pid or None, found.receiver_pid or None))
 
@@ -238,11 +265,17 @@ class Channel:
 
         The name goes with the channel's last user. Closing twice is fine; it never raises.
         """
-        if self._forget is not None and all(end.closed for end in self._claimed):
-            self._forget()
-        self._segment.close()
+        self._closed = True
+        self._end_closed()
+
+    def _end_closed(self) -> None:
+        """Let the memory go once the handle and every end of it are closed."""
+        ends = (reference() for reference in list(self._claimed))
+        if self._closed and all(end is None or end.closed for end in ends):
+            self._finalize()
 
     def __reduce__(self) -> tuple[object, ...]:
+        self._check_open()
         return Channel, (self._segment, self.name)
 
     def __enter__(self) -> Self:

@@ -120,9 +120,15 @@ def _raise(end: str, peer: str, status: int, detail: int, bound: int) -> NoRetur
     """Turn what an end's C code reports into the exception for it."""
     code = -status
     if code == errno.ETIMEDOUT:
-        raise errors.WaitTimeout(code, f"the {end} waited in vain for the {peer}")
+        what = "no room" if end == "sender" else "no message"
+        who = f"the {peer} is process {detail}" if detail else f"nobody holds the {peer}'s end"
+        raise errors.WaitTimeout(code, f"{what} in the time given; {who}")
     if code == errno.EPIPE:
-        raise errors.ClosedError(f"the {peer} closed the channel, and nothing is left in it")
+        if end == "sender":
+            raise errors.ClosedError(
+                "the receiver closed its end; what it had not received stays for the next one"
+            )
+        raise errors.ClosedError("the sender closed its end, and all it sent was received")
     if code == errno.EBADF:
         raise errors.ClosedError(f"this {end} is closed, or was pickled to another process")
     if code == errno.ECONNRESET:
@@ -139,7 +145,7 @@ def _raise(end: str, peer: str, status: int, detail: int, bound: int) -> NoRetur
     if code == errno.ECHILD:
         raise errors.RoleTakenError(
             detail,
-            code,
+            errno.EBUSY,
             f"this {end} was claimed by process {detail} before the fork and is still its; "
             f"pass the Channel and claim the {end} in the child, or pickle the {end}",
         )

@@ -106,6 +106,14 @@ def exit_status(pid: int, timeout: float = 30) -> int:
     raise AssertionError(f"process {pid} still runs after {timeout} s")
 
 
+def swallow(kind: type[BaseException], call: Callable[[], object]) -> None:
+    """Call, and take that exception as an ordinary end."""
+    try:
+        call()
+    except kind:
+        pass
+
+
 def until(condition: Callable[[], object], timeout: float = 10) -> None:
     """Wait until *condition* holds; the test fails if it never does."""
     deadline = time.monotonic() + timeout

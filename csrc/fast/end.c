@@ -73,13 +73,16 @@ PyObject *fast_end_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 		return NULL;
 	}
 	self->open = OPEN;
+	self->holds_role = 1;
 	return (PyObject *)self;
 }
 
 /* Drop the memory as soon as no thread waits in it. */
 void fast_end_let_go(End *self)
 {
-	if (self->open == CLOSED && self->waiting == 0)
+	/* In a forked child nobody waits, whatever the count says. */
+	if (self->open == CLOSED && self->oldest_borrow == NULL &&
+	    (self->waiting == 0 || *fast_guard != self->pid))
 		Py_CLEAR(self->pages);
 }
 
@@ -87,23 +90,48 @@ static void watch_stop(End *self);
 
 static void give_role_back(End *self)
 {
-	if (self->open == CLOSED)
-		return;
-	self->open = CLOSED;
-	watch_stop(self);
-	if (*fast_guard != self->pid)
-		return; /* a forked child: the role is our parent's */
+	if (!self->holds_role || *fast_guard != self->pid)
+		return; /* given back already, or our parent's: we are a forked child */
+	self->holds_role = 0;
 	if (self->is_sender)
 		mf_role_close_sender(&self->end);
 	else
 		mf_role_close_receiver(&self->end);
 }
 
-PyObject *fast_end_close(PyObject *object, PyObject *unused)
+/*
+ * Close here; the role goes back at once, unless borrowed messages are still
+ * looked at: then with the last of them (`at_exit` does not wait for that), or
+ * the next receiver would get them, and what came behind them, a second time.
+ */
+static void close_end(End *self, int at_exit)
 {
-	(void)unused;
-	give_role_back((End *)object);
-	fast_end_let_go((End *)object);
+	if (self->open != CLOSED) {
+		self->open = CLOSED;
+		watch_stop(self);
+	}
+	if (self->oldest_borrow != NULL && !at_exit)
+		return;
+	if (self->oldest_borrow != NULL && self->holds_role && *fast_guard == self->pid)
+		mf_receiver_free(&self->end, &self->end.cursor);
+	give_role_back(self);
+	fast_end_let_go(self);
+}
+
+/* The last borrowed message is free: finish what close() has begun. */
+void fast_end_settled(End *self)
+{
+	if (self->open == CLOSED)
+		close_end(self, 0);
+}
+
+PyObject *fast_end_close(PyObject *object, PyObject *at_exit)
+{
+	const int forced = PyObject_IsTrue(at_exit);
+
+	if (forced < 0)
+		return NULL;
+	close_end((End *)object, forced);
 	Py_RETURN_NONE;
 }
 
@@ -129,7 +157,7 @@ void fast_end_dealloc(PyObject *object)
 	End *self = (End *)object;
 	PyTypeObject *type = Py_TYPE(object);
 
-	give_role_back(self);
+	close_end(self, 1);
 	Py_CLEAR(self->pages);
 	((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
 	Py_DECREF(type);
@@ -147,22 +175,33 @@ static PyObject *end_closed(PyObject *object, void *closure)
 	return PyBool_FromLong(((End *)object)->open != OPEN);
 }
 
+/* The word of an end that was pickled and is still ours: what takes it back. Otherwise 0. */
+static PyObject *end_handed_on(PyObject *object, void *closure)
+{
+	const End *self = (End *)object;
+
+	(void)closure;
+	return PyLong_FromUnsignedLongLong(
+		self->open == HANDED_ON && *fast_guard == self->pid ? self->end.claim : 0);
+}
+
 PyGetSetDef fast_end_getset[] = {
+	{"_handed_on", end_handed_on, NULL, NULL, NULL},
 	{"max_message", end_max_message, NULL, "The largest message that fits, in bytes.", NULL},
 	{"closed", end_closed, NULL, "Whether this end was closed, or pickled to another process.",
 	 NULL},
 	{NULL, NULL, NULL, NULL, NULL},
 };
 
-/* The watching thread of this process: one, started by the first wait that is in vain. */
+/* What this process watches; made by the first wait that is in vain. */
 static struct mf_watch *watch;
 static pid_t watch_pid;
 
 static int watch_ready(void)
 {
 	if (watch_pid == *fast_guard)
-		return 1; /* a forked child has its parent's memory, but not the thread */
-	if (mf_watch_start(&watch) != 0)
+		return 1; /* a forked child has its parent's memory, but not the threads */
+	if (mf_watch_make(&watch) != 0)
 		return 0;
 	watch_pid = *fast_guard;
 	return 1;
@@ -170,8 +209,12 @@ static int watch_ready(void)
 
 static void watch_stop(End *self)
 {
-	if (self->watched.claim != 0 && *fast_guard == self->pid)
+	if (self->watched.claim != 0 && *fast_guard == self->pid) {
 		mf_watch_remove(watch, &self->watched);
+		if (self->waiting != 0)
+			mf_wait_wake(
+				self->end.waiter.shared); /* they sleep on an alarm that is gone */
+	}
 	self->judged = UNJUDGED;
 	self->end.waiter.slice_ns = MF_WAIT_FIRST_NS;
 }
@@ -226,7 +269,9 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 	uint64_t claim;
 
 	if (deadline_ns == 0)
-		return -ETIMEDOUT;
+		return mf_role_peer(&self->end, self->is_sender, &self->peer_pid) == MF_PEER_DEAD
+			       ? -ECONNRESET
+			       : -ETIMEDOUT;
 	for (int look = 0; look < LOOKS_WITH_GIL; look++) {
 		if (ready(&self->end, size))
 			return checks(self, 0, deadline_ns);
@@ -239,10 +284,12 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 	looking = self->end;
 	looking.waiter.alarm = &self->watched.alarm;
 	Py_BEGIN_ALLOW_THREADS
-	status = mf_role_wait(&looking, self->is_sender, size, deadline_ns);
+	status = mf_role_wait(&looking, self->is_sender, size, claim, deadline_ns);
 	alarm = mf_watch_alarm(&self->watched);
 	if (status == -ETIMEDOUT || alarm)
 		peer = mf_role_peer(&looking, self->is_sender, &pid);
+	else
+		pid = mf_process_claim_pid(claim);
 	Py_END_ALLOW_THREADS
 	self->waiting--;
 	self->peer_pid = pid;

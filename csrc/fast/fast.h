@@ -5,8 +5,8 @@
  * cffi lets go of the GIL around every call, which is right for a call that
  * blocks and wrong for one of 50 ns. The calls bound here keep it while there
  * is work to do and let go only to wait. The types are bases: memfast/ring.py
- * and memfast/pages.py derive the public classes and supply `_fail(status,
- * detail)`, which raises; so no class of memfast is named in C.
+ * derives from them and supplies `_fail(status, detail)`, which raises; so no
+ * class of memfast is named in C.
  */
 #ifndef MEMFAST_FAST_H
 #define MEMFAST_FAST_H
@@ -42,6 +42,7 @@ typedef struct {
 	pid_t pid;    /* who claimed it */
 	int is_sender;
 	int open;	 /* see end.c */
+	int holds_role;	 /* to be given back by us */
 	int peer_pid;	 /* of the peer that was last asked after */
 	uint64_t judged; /* the peer's claim for which the slice was chosen */
 	struct mf_watched watched;
@@ -56,8 +57,9 @@ int fast_end_check(End *self);
 /* Call self._fail(status, detail); always returns NULL with an exception set. */
 PyObject *fast_fail(End *self, int status, Py_ssize_t detail);
 void fast_end_let_go(End *self);
+void fast_end_settled(End *self);
 extern PyGetSetDef fast_end_getset[];
-PyObject *fast_end_close(PyObject *object, PyObject *unused);
+PyObject *fast_end_close(PyObject *object, PyObject *at_exit);
 PyObject *fast_end_disown(PyObject *object, PyObject *unused);
 void fast_end_dealloc(PyObject *object);
 PyObject *fast_end_new(PyTypeObject *type, PyObject *args, PyObject *keywords);

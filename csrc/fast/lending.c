@@ -17,7 +17,8 @@ typedef struct Lending {
 	Pages *pages;
 	void *body;
 	Py_ssize_t size;
-	PyObject *view;		     /* weak reference to what __enter__ gave out */
+	PyObject *view; /* weak reference to what __enter__ gave out */
+	int is_loan;
 	int pending;		     /* loan: not yet committed or dropped; borrow: not yet freed */
 	int left;		     /* borrow: its block is over */
 	Py_ssize_t exports;	     /* live buffers */
@@ -45,25 +46,22 @@ PyObject *fast_loan_new(End *sender, void *body, Py_ssize_t size)
 {
 	Lending *self = lending_new(loan_type, sender, body, size);
 
-	if (self != NULL)
+	if (self != NULL) {
+		self->is_loan = 1;
 		sender->loan = self;
+	}
 	return (PyObject *)self;
 }
 
 PyObject *fast_borrow_new(End *receiver, const void *body, Py_ssize_t size)
 {
-	struct mf_ring_cursor start = receiver->end.cursor;
-	Lending *self;
+	Lending *self = lending_new(borrow_type, receiver, (void *)(uintptr_t)body, size);
 
-	mf_receiver_skip(&receiver->end); /* before an allocation that may run Python code */
-	receiver->end.lent++;
-	self = lending_new(borrow_type, receiver, (void *)(uintptr_t)body, size);
-	if (self == NULL) {
-		receiver->end.lent--;
-		receiver->end.cursor = start;
+	if (self == NULL)
 		return NULL;
-	}
-	self->start = start;
+	self->start = receiver->end.cursor;
+	mf_receiver_skip(&receiver->end);
+	receiver->end.lent++;
 	self->older = receiver->newest_borrow;
 	if (self->older != NULL)
 		self->older->newer = self;
@@ -73,13 +71,10 @@ PyObject *fast_borrow_new(End *receiver, const void *body, Py_ssize_t size)
 	return (PyObject *)self;
 }
 
-/* Free the message once its block is over and no view is left. */
-static void borrow_settle(Lending *self)
+static void borrow_unlink(Lending *self)
 {
 	End *end = self->end;
 
-	if (!self->pending || !self->left || self->exports != 0)
-		return;
 	self->pending = 0;
 	if (self->older != NULL)
 		self->older->newer = self->newer;
@@ -90,9 +85,36 @@ static void borrow_settle(Lending *self)
 	else
 		end->newest_borrow = self->older;
 	end->end.lent--;
-	if (self->older == NULL && end->open && *fast_guard == end->pid)
+}
+
+/* A borrow that nobody entered, with nothing taken after it: the message was not received. */
+static int borrow_undo(Lending *self)
+{
+	End *end = self->end;
+
+	if (!self->pending || self->view != NULL || self->newer != NULL ||
+	    end->end.cursor.count != self->start.count + 1)
+		return 0;
+	end->end.cursor = self->start;
+	borrow_unlink(self);
+	if (end->oldest_borrow == NULL)
+		fast_end_settled(end);
+	return 1;
+}
+
+/* Free the message once its block is over and no view is left. */
+static void borrow_settle(Lending *self)
+{
+	End *end = self->end;
+
+	if (!self->pending || !self->left || self->exports != 0)
+		return;
+	borrow_unlink(self);
+	if (self->older == NULL && end->holds_role && *fast_guard == end->pid)
 		mf_receiver_free(&end->end,
 				 self->newer != NULL ? &self->newer->start : &end->end.cursor);
+	if (end->oldest_borrow == NULL)
+		fast_end_settled(end);
 }
 
 static void loan_drop(Lending *self)
@@ -108,10 +130,10 @@ static void lending_dealloc(PyObject *object)
 	PyTypeObject *type = Py_TYPE(object);
 
 	self->left = 1;
-	if (type == borrow_type)
-		borrow_settle(self);
-	else
+	if (self->is_loan)
 		loan_drop(self);
+	else if (!borrow_undo(self))
+		borrow_settle(self);
 	Py_CLEAR(self->view);
 	Py_CLEAR(self->end);
 	Py_CLEAR(self->pages);
@@ -162,8 +184,7 @@ static int getbuffer(PyObject *object, Py_buffer *view, int flags)
 		PyErr_SetString(PyExc_BufferError, "the block of this loan or borrow is over");
 		return -1;
 	}
-	if (PyBuffer_FillInfo(view, object, self->body, self->size, Py_TYPE(object) == borrow_type,
-			      flags) != 0)
+	if (PyBuffer_FillInfo(view, object, self->body, self->size, !self->is_loan, flags) != 0)
 		return -1;
 	self->exports++;
 	return 0;
@@ -175,7 +196,7 @@ static void releasebuffer(PyObject *object, Py_buffer *view)
 
 	(void)view;
 	self->exports--;
-	if (Py_TYPE(object) == borrow_type)
+	if (!self->is_loan)
 		borrow_settle(self);
 }
 
@@ -190,19 +211,30 @@ static PyObject *borrow_exit(PyObject *object, PyObject *args)
 	Py_RETURN_FALSE;
 }
 
-/* Commit if the block ended well; an exception, or an end closed inside, drops the message. */
+/*
+ * Commit if the block ended well. An exception, an end closed inside or a view
+ * of the view that is left drops the message: it could be changed after it was
+ * sent, and with it whatever is sent later.
+ */
 static PyObject *loan_exit(PyObject *object, PyObject *args)
 {
 	Lending *self = (Lending *)object;
 	const int failed = PyTuple_Size(args) < 1 || PyTuple_GetItem(args, 0) != Py_None;
-	const int pending = self->pending;
+	int pending;
 
-	PyErr_Clear();
-	release_view(self);
 	self->left = 1;
+	release_view(self);
+	pending = self->pending && self->view != NULL; /* now: that may have run Python code */
 	loan_drop(self);
 	if (failed || !pending)
 		Py_RETURN_FALSE;
+	if (self->exports != 0) {
+		PyErr_SetString(
+			PyExc_BufferError,
+			"something made from the loan (a slice, an array) still lives, so the "
+			"message was not sent; delete it before the block ends");
+		return NULL;
+	}
 	if (fast_end_check(self->end) != 0)
 		return NULL;
 	mf_sender_commit(&self->end->end, (size_t)self->size);

@@ -247,7 +247,7 @@ static PyMethodDef receiver_methods[] = {
 	{"recv_into", FAST_METHOD(receiver_recv_into), METH_FASTCALL | METH_KEYWORDS,
 	 DOC_RECV_INTO},
 	{"borrow", FAST_METHOD(receiver_borrow), METH_FASTCALL | METH_KEYWORDS, DOC_BORROW},
-	{"_close", fast_end_close, METH_NOARGS, NULL},
+	{"_close", fast_end_close, METH_O, NULL},
 	{"_disown", fast_end_disown, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

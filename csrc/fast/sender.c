@@ -32,6 +32,7 @@ static void body_close(struct body *body)
 		PyBuffer_Release(&body->view);
 }
 
+/* Whether a message may be sent here and now; asked after anything that may run Python code. */
 static int check(End *self)
 {
 	if (fast_end_check(self) != 0)
@@ -66,7 +67,9 @@ static PyObject *fail(End *self, int status, Py_ssize_t size)
 {
 	if (status > 0)
 		return NULL;
-	return fast_fail(self, status, status == -ECONNRESET ? self->peer_pid : size);
+	if (status == -ECONNRESET || status == -ETIMEDOUT)
+		size = self->peer_pid;
+	return fast_fail(self, status, size);
 }
 
 static PyObject *sender_send(PyObject *object, PyObject *const *args, Py_ssize_t nargs,
@@ -86,9 +89,9 @@ static PyObject *sender_send(PyObject *object, PyObject *const *args, Py_ssize_t
 		return NULL;
 	if (slots[0] == NULL)
 		return PyErr_Format(PyExc_TypeError, "send() needs the data to send");
-	if (check(self) != 0 || body_open(&body, slots[0]) != 0)
+	if (body_open(&body, slots[0]) != 0)
 		return NULL;
-	status = send_body(self, &body, deadline_ns);
+	status = check(self) == 0 ? send_body(self, &body, deadline_ns) : 1;
 	body_close(&body);
 	if (status != 0)
 		return fail(self, status, body.size);
@@ -101,9 +104,9 @@ static PyObject *sender_try_send(PyObject *object, PyObject *data)
 	struct body body;
 	int status;
 
-	if (check(self) != 0 || body_open(&body, data) != 0)
+	if (body_open(&body, data) != 0)
 		return NULL;
-	status = mf_sender_send(&self->end, body.data, (size_t)body.size);
+	status = check(self) == 0 ? mf_sender_send(&self->end, body.data, (size_t)body.size) : 1;
 	body_close(&body);
 	if (status == 0)
 		Py_RETURN_TRUE;
@@ -116,17 +119,21 @@ static PyObject *sender_try_send(PyObject *object, PyObject *data)
 static int check_all(End *self, PyObject *list)
 {
 	for (Py_ssize_t i = 0; i < PyList_Size(list); i++) {
+		PyObject *item = Py_NewRef(PyList_GetItem(list, i));
 		struct body body;
+		const int opened = body_open(&body, item) == 0;
 
-		if (body_open(&body, PyList_GetItem(list, i)) != 0)
+		if (opened)
+			body_close(&body);
+		Py_DECREF(item);
+		if (!opened)
 			return -1;
-		body_close(&body);
 		if ((uint64_t)body.size > mf_ring_message_max(self->end.capacity)) {
 			fast_fail(self, -EMSGSIZE, body.size);
 			return -1;
 		}
 	}
-	return 0;
+	return check(self);
 }
 
 /* Send one item of a list, which a buffer's or a signal's Python code may change meanwhile. */
@@ -137,7 +144,8 @@ static int send_item(End *self, PyObject *list, Py_ssize_t index, uint64_t deadl
 	int status = 1;
 
 	if (body_open(&body, item) == 0) {
-		status = send_body(self, &body, deadline_ns);
+		if (check(self) == 0)
+			status = send_body(self, &body, deadline_ns);
 		body_close(&body);
 	}
 	Py_DECREF(item);
@@ -165,7 +173,7 @@ static PyObject *sender_send_many(PyObject *object, PyObject *const *args, Py_ss
 	list = PyList_CheckExact(slots[0]) ? Py_NewRef(slots[0]) : PySequence_List(slots[0]);
 	if (list == NULL)
 		return NULL;
-	if (check(self) != 0 || check_all(self, list) != 0)
+	if (check_all(self, list) != 0)
 		status = 1;
 	while (status == 0 && sent < PyList_Size(list)) {
 		status = send_item(self, list, sent, deadline_ns);
@@ -253,7 +261,7 @@ static PyMethodDef sender_methods[] = {
 	{"try_send", sender_try_send, METH_O, DOC_TRY_SEND},
 	{"send_many", FAST_METHOD(sender_send_many), METH_FASTCALL | METH_KEYWORDS, DOC_SEND_MANY},
 	{"loan", FAST_METHOD(sender_loan), METH_FASTCALL | METH_KEYWORDS, DOC_LOAN},
-	{"_close", fast_end_close, METH_NOARGS, NULL},
+	{"_close", fast_end_close, METH_O, NULL},
 	{"_disown", fast_end_disown, METH_NOARGS, NULL},
 	{NULL, NULL, 0, NULL},
 };

@@ -32,3 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 141
+    except OSError as error:  # a full disk behind standard output
+        print(f"memfast {options.command}: {error}", file=sys.stderr)
+        return 1

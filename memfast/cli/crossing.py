@@ -85,7 +85,8 @@ def apart() -> Iterator[None]:
 
 def forked(body: Callable[[], None]) -> int:
     """Run *body* in a fork that ends there, on another core than ours if we have one."""
-    sys.stdout.flush()
+    if sys.stdout is not None:
+        sys.stdout.flush()
     cores = set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0)
     pid = os.fork()
     if pid == 0:

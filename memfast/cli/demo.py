@@ -40,6 +40,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def run(options: argparse.Namespace) -> int:
     """Run the demonstration."""
     path = Path(options.file) if options.file else default_file()
+    if path.exists() and not path.is_file():
+        print(f"memfast demo: {path} is no regular file", file=sys.stderr)
+        return 1
     try:
         data = path.read_bytes()
     except OSError as error:

@@ -261,3 +261,8 @@ void rig_receive(struct rig *rig, size_t size, uint64_t number)
 	CHECK(rig_is(copy, size, number));
 	free(copy);
 }
+
+int role_wait(struct mf_ring_end *end, int is_sender, size_t size, uint64_t deadline_ns)
+{
+	return mf_role_wait(end, is_sender, size, mf_role_peer_claim(end, is_sender), deadline_ns);
+}

@@ -78,6 +78,8 @@ unsigned char *rig_arena(const struct rig *rig);
 /* Message `number` of this size: its bytes tell number and place. */
 void rig_fill(unsigned char *body, size_t size, uint64_t number);
 int rig_is(const unsigned char *body, size_t size, uint64_t number);
+/* One slice of waiting, for whoever is at the other end now. */
+int role_wait(struct mf_ring_end *end, int is_sender, size_t size, uint64_t deadline_ns);
 int rig_send(struct rig *rig, size_t size, uint64_t number);
 /* Receive and check that it is message `number` of this size. */
 void rig_receive(struct rig *rig, size_t size, uint64_t number);

@@ -412,7 +412,7 @@ static void forged_wait_words_do_not_hide_the_deadline(void)
 			end = is_sender ? &rig.sender : &rig.receiver;
 			deadline = mf_wait_clock_ns() + WAIT_NS;
 			give_up = deadline + 100 * (uint64_t)WAIT_NS;
-			while (mf_role_wait(end, is_sender, 1, deadline) != -ETIMEDOUT ||
+			while (role_wait(end, is_sender, 1, deadline) != -ETIMEDOUT ||
 			       mf_wait_clock_ns() < deadline)
 				CHECK(mf_wait_clock_ns() < give_up);
 			rig_close(&rig);

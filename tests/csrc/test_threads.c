@@ -73,7 +73,7 @@ static void check_message(const struct stream *stream, const unsigned char *body
 static void wait_for_peer(struct mf_ring_end *end, int is_sender, size_t size)
 {
 	end->waiter.spin_ns = 1000;
-	mf_role_wait(end, is_sender, size, UINT64_MAX);
+	role_wait(end, is_sender, size, UINT64_MAX);
 }
 
 static void reclaim_sender(struct rig *rig, int close)

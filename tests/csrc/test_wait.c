@@ -119,7 +119,7 @@ static void sleeper(void *context)
 		mf_store_release(awaited(duel), round);
 		while ((status = pass(duel, duel->sender_sleeps, number)) == -EAGAIN) {
 			end->waiter.spin_ns = 1;
-			if (mf_role_wait(end, duel->sender_sleeps, 8, UINT64_MAX) == -ETIMEDOUT &&
+			if (role_wait(end, duel->sender_sleeps, 8, UINT64_MAX) == -ETIMEDOUT &&
 			    mf_load_acquire(served(duel)) == round && !duel->may_lose)
 				CHECK(mf_load32_relaxed(&end->waiter.shared->word) !=
 				      MF_WAIT_ASLEEP);
@@ -230,7 +230,7 @@ static void sleep_as_receiver(void *context)
 	CHECK_EQUAL(mf_role_claim_receiver(rig->memory, rig->size, 0, &rig->receiver, &owner), 0);
 	rig->receiver.waiter.slice_ns = long_slice_ns;
 	for (;;)
-		mf_role_wait(&rig->receiver, 0, 0, UINT64_MAX);
+		role_wait(&rig->receiver, 0, 0, UINT64_MAX);
 }
 
 static void until_asleep(struct mf_wait_layout *wait)
@@ -274,7 +274,7 @@ static void *sleep_once(void *context)
 {
 	struct waiting *waiting = context;
 
-	waiting->status = mf_role_wait(waiting->end, waiting->is_sender, waiting->size, UINT64_MAX);
+	waiting->status = role_wait(waiting->end, waiting->is_sender, waiting->size, UINT64_MAX);
 	return NULL;
 }
 
@@ -390,7 +390,7 @@ static void deadline_is_kept(void)
 	for (size_t i = 0; i < COUNT_OF(waits_ns); i++) {
 		const uint64_t deadline = mf_wait_clock_ns() + waits_ns[i];
 
-		while (mf_role_wait(&rig.receiver, 0, 0, deadline) != -ETIMEDOUT ||
+		while (role_wait(&rig.receiver, 0, 0, deadline) != -ETIMEDOUT ||
 		       mf_wait_clock_ns() < deadline)
 			CHECK(mf_wait_clock_ns() < deadline + long_slice_ns);
 	}
@@ -431,7 +431,7 @@ static void a_signal_interrupts(void)
 	pthread_sigmask(SIG_BLOCK, &set, &before); /* for the thread */
 	CHECK(pthread_create(&thread, NULL, interrupt, &waiting) == 0);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	CHECK_EQUAL(mf_role_wait(&rig.receiver, 0, 0, UINT64_MAX), -EINTR);
+	CHECK_EQUAL(role_wait(&rig.receiver, 0, 0, UINT64_MAX), -EINTR);
 	pthread_join(thread, NULL);
 	rig_close(&rig);
 }

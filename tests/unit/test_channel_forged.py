@@ -19,7 +19,6 @@ def segment() -> memfast.Segment:
     """A segment with a ring in it, as a channel has it."""
     with memfast.Segment.create(ring.size(4096)) as segment:
         ring.make(segment.pages, 4096)
-        memfast.Channel(segment)
         yield segment
 
 
