@@ -96,7 +96,7 @@ int mf_ring_check(const void *memory, size_t memory_size, uint64_t *capacity_ret
 	return 0;
 }
 
-/* A whole state of one end, or of a moment later; -EBUSY never: it settles in a few tries. */
+/* A whole state of one end; after so many tries beside a busy or hostile one, whatever is there. */
 static void read_progress(const struct mf_progress_layout *progress, struct mf_ring_cursor *cursor)
 {
 	uint64_t state;

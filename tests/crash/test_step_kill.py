@@ -163,9 +163,10 @@ def test_a_receiver_killed_while_it_frees_borrowed_messages_tears_none(lent: int
         def receive() -> None:
             receiver = channel.receiver()
             borrows = [receiver.borrow(timeout=5) for _ in range(lent)]
-            while len(borrows) > 1:
-                borrows.pop()  # newest first: all are freed at once with the oldest
-            borrows.clear()
+            for borrow in borrows:
+                borrow.__enter__()
+            for borrow in reversed(borrows):  # all are freed at once, with the oldest
+                borrow.__exit__(None, None, None)
 
         def check(boundary: int, pid: int) -> None:
             counted = channel.stats().messages_received
