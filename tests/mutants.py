@@ -345,7 +345,7 @@ MUTANTS = (
         "view without its pages",
         LENDING,
         one("self->pages = (Pages *)Py_NewRef((PyObject *)end->pages);", "self->pages = NULL;"),
-        "tests/unit/test_channel.py::test_a_view_outlives_every_handle",
+        "tests/unit/test_channel.py::test_a_lent_view_outlives_every_handle",
     ),
     Mutant(
         "borrow freed at exit though views live",

@@ -262,6 +262,20 @@ def test_a_view_outlives_every_handle():
     assert view == numbered(5, 5000)
 
 
+def test_a_lent_view_outlives_every_handle():
+    """Written to after all was closed: the bytes go nowhere, and nothing crashes."""
+    channel = memfast.Channel.create()
+    sender = channel.sender()
+    loan = sender.loan(5000)
+    view = loan.__enter__()
+    for handle in (sender, channel):
+        handle.close()
+    del sender, channel, handle
+    gc.collect()
+    view[:] = numbered(5, 5000)
+    assert view == numbered(5, 5000)
+
+
 # ---- the end of it ----
 
 
