@@ -17,18 +17,6 @@ import memfast
 SIZES = [0, 1, 7, 8, 55, 56, 57, 63, 64, 119, 120, 121, 128, 4000, 4095, 4096]
 
 
-@pytest.fixture
-def channel() -> memfast.Channel:
-    with memfast.Channel.create(capacity=4096) as channel:
-        yield channel
-
-
-@pytest.fixture
-def ends(channel):
-    with channel.sender() as sender, channel.receiver() as receiver:
-        yield sender, receiver
-
-
 def numbered(number: int, size: int) -> bytes:
     return bytes((number * 13 + at * 7) & 0xFF for at in range(size))
 

@@ -17,18 +17,6 @@ import support
 import memfast
 
 
-@pytest.fixture
-def channel() -> memfast.Channel:
-    with memfast.Channel.create(capacity=4096) as channel:
-        yield channel
-
-
-@pytest.fixture
-def ends(channel):
-    with channel.sender() as sender, channel.receiver() as receiver:
-        yield sender, receiver
-
-
 def test_a_loan_with_a_view_left_is_not_sent(ends):
     """An array kept from the block could change the message, and later ones, after it was sent."""
     sender, receiver = ends
