@@ -160,6 +160,7 @@ int mf_sender_send(struct mf_ring_end *end, const void *body, size_t body_size);
 int mf_sender_loan(struct mf_ring_end *end, size_t body_size, void **body_ret);
 void mf_sender_commit(struct mf_ring_end *end, size_t body_size);
 int mf_sender_has_space(const struct mf_ring_end *end, size_t body_size);
+uint64_t mf_sender_unread(const struct mf_ring_end *end);
 
 /* ---- receiver.c: the reading end ---- */
 

@@ -161,3 +161,11 @@ int mf_sender_has_space(const struct mf_ring_end *original, size_t body_size)
 	       (body_size <= MF_RING_INLINE_MAX ||
 		arena_has_room(&end, position_for(&end, room), room));
 }
+
+/* How many messages the receiver has yet to take, by a fresh look; 0 if that is impossible. */
+uint64_t mf_sender_unread(const struct mf_ring_end *original)
+{
+	struct mf_ring_end end = *original;
+
+	return look_at_receiver(&end) == 0 ? end.cursor.count - end.count_seen : 0;
+}

@@ -19,6 +19,8 @@ enum {
 	OPEN = 1,
 	HANDED_ON = 2,	     /* unusable here; the role is ours until somebody takes it over */
 	LOOKS_WITH_GIL = 40, /* about a microsecond */
+	DRAIN_LOOKS = 16,    /* about ten microseconds, while the receiver is at work */
+	PAUSES_BETWEEN = 32, /* each look takes a line away that the receiver is writing */
 };
 
 PyObject *fast_fail(End *self, int status, Py_ssize_t detail)
@@ -251,6 +253,29 @@ static int checks(End *self, int verdict, uint64_t deadline_ns)
 }
 
 /*
+ * A sender that finds the ring full lets the receiver take a quarter of it,
+ * provided that it is at work. Looking for the first free slot would catch it,
+ * find one slot, fill it, and be full again: at every message the line of its
+ * progress would cross to us and back, which costs most when the cores lie far
+ * apart (docs/decisions/0006). Nobody waits longer for it: three quarters of a
+ * ring are still to be read. The GIL is kept, as any Python loop would keep it.
+ */
+static void let_drain(const struct mf_ring_end *end)
+{
+	const uint64_t enough = end->slot_count - end->slot_count / 4;
+	uint64_t before, unread = mf_sender_unread(end);
+
+	for (int look = 0; look < DRAIN_LOOKS && unread > enough; look++) {
+		for (int pause = 0; pause < PAUSES_BETWEEN; pause++)
+			mf_wait_pause();
+		before = unread;
+		unread = mf_sender_unread(end);
+		if (unread == before)
+			return;
+	}
+}
+
+/*
  * The wait ladder for an end that has just looked and found nothing: look a
  * little longer with the GIL held, since the peer's answer is often under a
  * microsecond away; then let go of it, spin and sleep a slice; between slices
@@ -272,6 +297,8 @@ int fast_end_wait(End *self, size_t size, uint64_t deadline_ns)
 		return mf_role_peer(&self->end, self->is_sender, &self->peer_pid) == MF_PEER_DEAD
 			       ? -ECONNRESET
 			       : -ETIMEDOUT;
+	if (self->is_sender)
+		let_drain(&self->end);
 	for (int look = 0; look < LOOKS_WITH_GIL; look++) {
 		if (ready(&self->end, size))
 			return checks(self, 0, deadline_ns);

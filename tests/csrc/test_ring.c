@@ -134,11 +134,14 @@ static void full_by_slots(void)
 	struct rig rig;
 
 	rig_open(&rig, CAPACITY, 0);
+	CHECK_EQUAL(mf_sender_unread(&rig.sender), 0);
 	for (uint64_t number = 0; number < 5 * SLOTS; number++) {
 		if (number >= SLOTS) {
+			CHECK_EQUAL(mf_sender_unread(&rig.sender), SLOTS);
 			CHECK(!mf_sender_has_space(&rig.sender, 0));
 			CHECK_EQUAL(rig_send(&rig, number % 121, number), -EAGAIN);
 			rig_receive(&rig, (number - SLOTS) % 121, number - SLOTS);
+			CHECK_EQUAL(mf_sender_unread(&rig.sender), SLOTS - 1);
 			CHECK(mf_sender_has_space(&rig.sender, 0));
 		}
 		CHECK_EQUAL(rig_send(&rig, number % 121, number), 0);

@@ -71,6 +71,7 @@ static void drive(struct rig *rig)
 	memset(copy, 0x77, 2 * CAPACITY);
 	for (size_t i = 0; i < COUNT_OF(sizes); i++) {
 		mf_sender_has_space(&rig->sender, sizes[i]);
+		CHECK(mf_sender_unread(&rig->sender) <= rig->sender.slot_count);
 		mf_sender_send(&rig->sender, copy, sizes[i]);
 		if (mf_sender_loan(&rig->sender, sizes[i], &place) == 0) {
 			memset(place, 0x55, sizes[i]);
@@ -263,6 +264,7 @@ static void forged_receiver_progress(void)
 	rig.shared->receiver.state = (1000 + SLOTS + 1) << 1; /* received what was never sent */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	CHECK(mf_sender_has_space(&rig.sender, 1)); /* no use in waiting */
+	CHECK_EQUAL(mf_sender_unread(&rig.sender), 0);
 	rig.shared->receiver.state = 999 << 1;	    /* took something back */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	rig.shared->receiver.state = 1000 << 1;

@@ -217,6 +217,7 @@ static void step(struct bench *bench, struct mf_ring_end *sender, struct mf_ring
 		break;
 	case 4:
 		mf_sender_has_space(sender, how * 20);
+		REQUIRE(mf_sender_unread(sender) <= sender->slot_count);
 		mf_receiver_has_message(receiver, 0);
 		break;
 	case 5:
