@@ -303,6 +303,72 @@ int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_re
 		   uint32_t *version_ret);
 int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce);
 
+/* ---- text.c: lines of a key and a number ---- */
+
+struct mf_text_field {
+	const char *key; /* inside the text; not ended by a NUL */
+	size_t key_size;
+	uint64_t value; /* "kB" turned into bytes */
+	int in_bytes;	/* whether there was a "kB" */
+};
+
+const char *mf_text_number(const char *at, const char *end, uint64_t *number_ret);
+uint64_t mf_text_kib(uint64_t number);
+int mf_text_next(const char **at, const char *end, struct mf_text_field *field_ret);
+int mf_text_find(const char *text, size_t size, const char *key, size_t key_size,
+		 uint64_t *value_ret);
+
+/* ---- procfile.c: files of /proc read through one descriptor ---- */
+
+struct mf_procfile {
+	int fd;	 /* -1: not open */
+	int pid; /* who opened it: /proc/self is another file in a child */
+	uint64_t device, inode;
+};
+
+int64_t mf_procfile_open(struct mf_procfile *file, const char *path, char *buffer, size_t size);
+int64_t mf_procfile_read(struct mf_procfile *file, int pid, char *buffer, size_t size);
+void mf_procfile_close(struct mf_procfile *file);
+
+/* ---- sysmem.c: sysinfo(2) ---- */
+
+struct mf_sysmem {
+	uint64_t uptime_s;
+	double loads[3]; /* runnable and blocked tasks, mean of 1, 5 and 15 minutes */
+	uint64_t totalram;
+	uint64_t freeram;
+	uint64_t sharedram;
+	uint64_t bufferram;
+	uint64_t totalswap;
+	uint64_t freeswap;
+	uint64_t procs; /* tasks: threads count */
+};
+
+int mf_sysmem_info(struct mf_sysmem *ret);
+
+/* ---- meminfo.c: what free(1) and psutil make of /proc/meminfo ---- */
+
+/* Bytes; 0 where the kernel does not say. */
+struct mf_meminfo {
+	uint64_t total, free, available, buffers, cached, active, inactive;
+	uint64_t high_total, high_free, low_total, low_free;
+	uint64_t swap_total, swap_free, shmem, slab, reclaimable;
+	uint64_t commit_limit, committed;
+};
+
+struct mf_free {
+	uint64_t total;
+	int64_t used;
+	uint64_t free, shared, buffers, cache, available;
+	uint64_t swap_total, swap_used, swap_free;
+	uint64_t low_total, low_used, low_free;
+	uint64_t high_total, high_used, high_free;
+	uint64_t commit_limit, committed;
+};
+
+void mf_meminfo_parse(const char *text, size_t size, struct mf_meminfo *ret);
+void mf_meminfo_free(const struct mf_meminfo *info, struct mf_free *ret);
+
 /* ---- procmem.c: a process's mappings and faults ---- */
 
 /* One call's answer, in columns: Python turns a column into objects in one step. */

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from memfast.channel import Channel as Channel
     from memfast.channel import ChannelStats as ChannelStats
     from memfast.channel import Peers as Peers
+    from memfast.counters import vmstat as vmstat
     from memfast.ends import Receiver as Receiver
     from memfast.ends import Sender as Sender
     from memfast.errors import AccessError as AccessError
@@ -38,6 +39,10 @@ if TYPE_CHECKING:
     from memfast.procmem import faults as faults
     from memfast.procmem import vmas as vmas
     from memfast.segment import Segment as Segment
+    from memfast.sysmem import meminfo as meminfo
+    from memfast.sysmem import swap_memory as swap_memory
+    from memfast.sysmem import sysinfo as sysinfo
+    from memfast.sysmem import virtual_memory as virtual_memory
 
 __version__ = "0.1.0"
 
@@ -46,6 +51,7 @@ _HOMES = {
     "Channel": "channel",
     "ChannelStats": "channel",
     "Peers": "channel",
+    "vmstat": "counters",
     "Receiver": "ends",
     "Sender": "ends",
     "AccessError": "errors",
@@ -72,8 +78,12 @@ _HOMES = {
     "faults": "procmem",
     "vmas": "procmem",
     "Segment": "segment",
+    "meminfo": "sysmem",
+    "swap_memory": "sysmem",
+    "sysinfo": "sysmem",
+    "virtual_memory": "sysmem",
 }
-_MODULES = ("channel", "errors", "mapping", "procmem", "sysv")
+_MODULES = ("channel", "errors", "mapping", "procmem", "stats", "sysv")
 
 __all__ = ["__version__", *_HOMES, *_MODULES]
 

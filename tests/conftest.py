@@ -45,6 +45,10 @@ def what_outlives_a_test() -> None:
         pytest.raises(memfast.WaitTimeout),
     ):
         receiver.recv(timeout=0.2)
+    # The files of /proc that stay open.
+    memfast.virtual_memory()
+    memfast.swap_memory()
+    memfast.vmstat()
 
 
 _failed = pytest.StashKey[bool]()

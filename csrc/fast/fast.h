@@ -81,4 +81,20 @@ PyObject *fast_borrow_new(End *receiver, const void *body, Py_ssize_t size);
 
 #define FAST_METHOD(function) ((PyCFunction)(void (*)(void))(function))
 
+/* A file of /proc that stays open; see procfile.c. */
+typedef struct {
+	PyObject_HEAD
+	struct mf_procfile file;
+	char *path;
+	char *buffer; /* of the last read; valid while the GIL is held */
+	size_t size;
+} Procfile;
+
+extern PyTypeObject *fast_procfile_type;
+
+int64_t fast_procfile_text(Procfile *self, const char **text_ret);
+
+int fast_procfile_add(PyObject *module);
+int fast_figures_add(PyObject *module);
+
 #endif

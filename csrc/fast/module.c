@@ -101,7 +101,8 @@ static int execute(PyObject *module)
 	if (fast_guard == NULL && guard_make() != 0)
 		return -1;
 	return fast_pages_add(module) || fast_sender_add(module) || fast_receiver_add(module) ||
-			       fast_lending_add(module)
+			       fast_lending_add(module) || fast_procfile_add(module) ||
+			       fast_figures_add(module)
 		       ? -1
 		       : 0;
 }
