@@ -133,6 +133,8 @@ class Segment(Attached):
         is smaller than *size*), LayoutError (what is there was made by other
         means, so that nothing can tell whether *init* has run).
         """
+        if init is not None and not callable(init):
+            raise TypeError(f"init={init!r} cannot be called")
         attachment, joined = sysv.join_segment(key, size, mode)
         self = cls._of(attachment, key)
         try:

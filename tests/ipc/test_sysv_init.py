@@ -229,9 +229,11 @@ def test_a_forged_init_word_does_no_harm(key, word):
 
 
 def test_bad_arguments_make_nothing(key):
-    """A key of 0 or out of range and a size of 0 are refused, and no key is taken."""
+    """A key of 0 or out of range, a size of 0, an init that is no function: no key is taken."""
     for arguments in [(0, 64), (-1, 64), (1 << 32, 64), (key, 0), (key, -1)]:
         with pytest.raises(ValueError):
             Segment.open_or_create(*arguments)
+    with pytest.raises(TypeError, match="cannot be called"):
+        Segment.open_or_create(key, 64, init=7)
     with pytest.raises(memfast.NotFoundError):
         sysv.attach_segment(None, key, True)
