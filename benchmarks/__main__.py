@@ -1,5 +1,5 @@
 """
-Run the channel's rows of performance.md beside the peers that are installed.
+Run the rows of performance.md beside the peers that are installed: the channel's, then the reads.
 
 Contenders run in turn, the whole set several times over, and the median of the
 runs counts; a ratio is the median of the ratios of one turn. Every figure comes
@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import memfast
+from benchmarks import reads
 from benchmarks.rows import Plan
 
 
@@ -66,6 +67,9 @@ def main() -> int:
             row.turn()
         row.print()
         sys.stdout.flush()
+    groups = reads.run(options.only, quick=options.quick)
+    for group in groups:
+        group.print()
     if options.json:
         results = [
             {
@@ -77,10 +81,22 @@ def main() -> int:
             }
             for row in chosen
         ]
-        options.json.write_text(json.dumps({"machine": about, "rows": results}, indent=1) + "\n")
+        read = [
+            {
+                "read": group.name,
+                "unit": "ns",
+                "owed": reads.GATES.get(group.name, ("",))[0],
+                "holds": group.holds(),
+                **{name: cost._asdict() for name, cost in group.costs.items()},
+            }
+            for group in groups
+        ]
+        report = {"machine": about, "rows": results, "reads": read}
+        options.json.write_text(json.dumps(report, indent=1) + "\n")
         print(f"\nwritten: {options.json}")
     missed = [row.title for row in chosen if row.holds() is False]
-    print(f"\n{len(chosen)} rows, {len(missed)} missed")
+    missed += [group.name for group in groups if group.holds() is False]
+    print(f"\n{len(chosen) + len(groups)} rows, {len(missed)} missed")
     return 1 if missed else 0
 
 

@@ -6,8 +6,12 @@
  *   floors line N            round trip of one cache line between two cores, ns (median)
  *   floors futex N PAUSE_US  round trip between two sleepers, each woken by futex(2), ns
  *   floors memcpy BYTES N    copy speed of one core, bytes a second
+ *   floors sysinfo N         sysinfo(2), ns: the quickest and the median batch of a hundred calls
+ *   floors pread FILE N      pread(2) of an open file, likewise
+ *   floors read FILE N       open, read(2) to the end, close: one call, likewise
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <linux/futex.h>
 #include <sched.h>
 #include <stdint.h>
@@ -16,6 +20,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -67,7 +72,8 @@ static void store_line(uint32_t *word, uint32_t value, int sleeps)
 
 static int ping_pong(size_t count, int sleeps, long pause_us)
 {
-	uint32_t *word = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	uint32_t *word =
+		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	uint64_t *samples = calloc(count, sizeof *samples);
 	const struct timespec pause = {0, pause_us * 1000};
 
@@ -113,6 +119,48 @@ static int copy(size_t bytes, size_t count)
 	return 0;
 }
 
+static char text[1 << 16];
+
+static int read_whole(const char *path)
+{
+	const int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t part;
+
+	if (fd < 0)
+		return -1;
+	do
+		part = read(fd, text, sizeof text);
+	while (part > 0);
+	close(fd);
+	return (int)part;
+}
+
+/* Batches of calls, each timed as one: the quickest and the median, ns a call. */
+static int calls(const char *what, const char *path, size_t count)
+{
+	const size_t batch = strcmp(what, "read") == 0 ? 1 : 100;
+	const int fd = path == NULL ? -1 : open(path, O_RDONLY | O_CLOEXEC);
+	uint64_t *samples = calloc(count, sizeof *samples);
+	struct sysinfo info;
+	int failed = samples == NULL;
+
+	pin(0);
+	for (size_t i = 0; i < count && !failed; i++) {
+		samples[i] = now_ns();
+		for (size_t j = 0; j < batch; j++)
+			failed |= *what == 's'	 ? sysinfo(&info) != 0
+				  : *what == 'p' ? pread(fd, text, 8192, 0) <= 0
+						 : read_whole(path) != 0;
+		samples[i] = now_ns() - samples[i];
+	}
+	if (failed)
+		return 1;
+	qsort(samples, count, sizeof *samples, ascending);
+	printf("%.1f %.1f\n", (double)samples[0] / (double)batch,
+	       (double)samples[count / 2] / (double)batch);
+	return 0;
+}
+
 int main(int count, char **words)
 {
 	if (count == 3 && strcmp(words[1], "line") == 0)
@@ -121,6 +169,11 @@ int main(int count, char **words)
 		return ping_pong(strtoul(words[2], NULL, 10), 1, strtol(words[3], NULL, 10));
 	if (count == 4 && strcmp(words[1], "memcpy") == 0)
 		return copy(strtoul(words[2], NULL, 10), strtoul(words[3], NULL, 10));
-	fprintf(stderr, "usage: floors line N | futex N PAUSE_US | memcpy BYTES N\n");
+	if (count == 3 && strcmp(words[1], "sysinfo") == 0)
+		return calls(words[1], NULL, strtoul(words[2], NULL, 10));
+	if (count == 4 && (strcmp(words[1], "pread") == 0 || strcmp(words[1], "read") == 0))
+		return calls(words[1], words[2], strtoul(words[3], NULL, 10));
+	fprintf(stderr, "usage: floors line N | futex N PAUSE_US | memcpy BYTES N |"
+			" sysinfo N | pread FILE N | read FILE N\n");
 	return 2;
 }

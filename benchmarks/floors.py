@@ -7,6 +7,7 @@ import os
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 SOURCE = Path(__file__).with_name("floors.c")
 
@@ -20,9 +21,13 @@ def _program() -> str:
     return target
 
 
-def _ask(*words: object) -> float:
+def _answer(*words: object) -> str:
     command = [_program(), *map(str, words)]
-    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _ask(*words: object) -> float:
+    return float(_answer(*words))
 
 
 def line_round_trip_ns(count: int) -> float:
@@ -38,3 +43,29 @@ def futex_round_trip_ns(count: int, pause_us: int) -> float:
 def memcpy_bytes_per_second(size_bytes: int, count: int) -> float:
     """One core, warm buffers."""
     return _ask("memcpy", size_bytes, count)
+
+
+class Call(NamedTuple):
+    """What one call costs in C."""
+
+    min_ns: float
+    median_ns: float
+
+
+def _call(*words: object) -> Call:
+    return Call(*map(float, _answer(*words).split()))
+
+
+def sysinfo() -> Call:
+    """sysinfo(2)."""
+    return _call("sysinfo", 300)
+
+
+def pread(path: str) -> Call:
+    """pread(2) of a file that is open."""
+    return _call("pread", path, 300)
+
+
+def read(path: str) -> Call:
+    """Open, read to the end in 64 KiB buffers, close."""
+    return _call("read", path, 60)

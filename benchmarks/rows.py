@@ -5,13 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable
 
+import memfast
 from benchmarks import floors, workloads
 from benchmarks.transports import LANES, Lane, Memfast, MemfastInto, installed
+from memfast import stats
 
 Figures = dict[str, list[float]]  # contender -> one figure a turn
 Contenders = dict[str, Callable[[], float]]
 SMALL, LARGE = 1 << 16, 8 << 20  # capacities
 FLOOR = "floor"
+READS = {
+    "sysinfo": memfast.sysinfo,
+    "virtual_memory": memfast.virtual_memory,
+    "rss": stats.rss,
+}
 SLOW = ("multiprocessing", "pyzmq", "faster-fifo", "socketpair")  # fewer messages tell as much
 
 
@@ -116,7 +123,11 @@ class Plan:
             self.zero_copy(),
             self.asleep(),
             self.idle(),
-            self.busy(0.5),
+            self.busy("send and receive", lambda: workloads.sends_and_receives(0.5)),
+            *(
+                self.busy(f"{name}()", lambda call=call: workloads.calls_per_second(call, 0.3))  # type: ignore[misc]
+                for name, call in READS.items()
+            ),
         ]
 
     def round_trip(self) -> Row:
@@ -223,15 +234,15 @@ class Plan:
             lambda median, _: median("memfast") <= 5,
         )
 
-    def busy(self, seconds: float) -> Row:
+    def busy(self, title: str, rate: Callable[[], float]) -> Row:
         latest = [0.0, 0.0]
 
         def alone() -> float:
-            latest[:] = workloads.beside_a_busy_thread(seconds)
+            latest[:] = workloads.beside_a_busy_thread(rate)
             return latest[0] / 1e6
 
         return Row(
-            "send and receive, beside a busy Python thread",
+            f"{title}, beside a busy Python thread",
             "M/s",
             ">= 0.4 x their own rate alone",
             {"memfast alone": alone, "memfast": lambda: latest[1] / 1e6},

@@ -286,8 +286,31 @@ def _timing_out() -> Iterator[None]:
         pass
 
 
-def beside_a_busy_thread(seconds: float) -> tuple[float, float]:
-    """Send and receive within one process, alone and beside a thread that computes: rates."""
+def sends_and_receives(seconds: float) -> float:
+    """Send and receive within one process: pairs a second."""
+    with memfast.Channel.create() as channel:
+        send, receive = channel.sender().send, channel.receiver().recv
+        message = b"x" * 64
+
+        def both() -> None:
+            send(message)
+            receive()
+
+        return calls_per_second(both, seconds)
+
+
+def calls_per_second(call: Callable[[], object], seconds: float) -> float:
+    """Call again and again for a while."""
+    count, end = 0, time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for _ in range(100):
+            call()
+        count += 100
+    return count / seconds
+
+
+def beside_a_busy_thread(rate: Callable[[], float]) -> tuple[float, float]:
+    """Ask for a rate alone, and beside a thread that computes."""
     stop = threading.Event()
 
     def compute() -> None:
@@ -295,18 +318,6 @@ def beside_a_busy_thread(seconds: float) -> tuple[float, float]:
         while not stop.is_set():
             for _ in range(1000):
                 number = (number * 3 + 1) & 0xFFFF
-
-    def rate() -> float:
-        with memfast.Channel.create() as channel:
-            send, receive = channel.sender().send, channel.receiver().recv
-            message = b"x" * 64
-            count, end = 0, time.perf_counter() + seconds
-            while time.perf_counter() < end:
-                for _ in range(100):
-                    send(message)
-                    receive()
-                count += 100
-        return count / seconds
 
     pin(0)
     alone = rate()

@@ -369,24 +369,102 @@ struct mf_free {
 void mf_meminfo_parse(const char *text, size_t size, struct mf_meminfo *ret);
 void mf_meminfo_free(const struct mf_meminfo *info, struct mf_free *ret);
 
-/* ---- procmem.c: a process's mappings and faults ---- */
+/* ---- procdir.c: the files of one process under /proc ---- */
 
-/* One call's answer, in columns: Python turns a column into objects in one step. */
-struct mf_procmem_maps {
-	uint64_t count;
-	uint64_t *numbers; /* count starts, then as many ends, offsets and inodes */
-	char *perms;	   /* each column: one line per mapping, no newline behind the last */
-	char *devices;
-	char *paths;
-	size_t perms_size;
-	size_t devices_size;
-	size_t paths_size;
-	void *memory; /* what mf_procmem_maps_free() gives back */
+int mf_procdir_open(int64_t pid);
+int mf_procdir_read(int dir, const char *file, char **text_ret, size_t *size_ret);
+int mf_procdir_mappings(int64_t pid, const char *file, char **text_ret, size_t *size_ret);
+
+/* ---- procmaps.c: a process's mappings ---- */
+
+/* A mapping's own line; the texts lie in the text that was read, without a NUL. */
+struct mf_procmaps_vma {
+	uint64_t start, end, offset, inode;
+	const char *perms; /* four bytes */
+	const char *device;
+	const char *path;
+	size_t device_size, path_size;
 };
 
-int mf_procmem_maps(int64_t pid, struct mf_procmem_maps *maps_ret);
-void mf_procmem_maps_free(struct mf_procmem_maps *maps);
+/* The figures of smaps in the kernel's order. Bytes; the last is 0 or 1. */
+enum mf_procmaps_figure {
+	MF_PROCMAPS_SIZE,
+	MF_PROCMAPS_KERNEL_PAGE_SIZE,
+	MF_PROCMAPS_MMU_PAGE_SIZE,
+	MF_PROCMAPS_RSS,
+	MF_PROCMAPS_PSS,
+	MF_PROCMAPS_PSS_DIRTY,
+	MF_PROCMAPS_SHARED_CLEAN,
+	MF_PROCMAPS_SHARED_DIRTY,
+	MF_PROCMAPS_PRIVATE_CLEAN,
+	MF_PROCMAPS_PRIVATE_DIRTY,
+	MF_PROCMAPS_REFERENCED,
+	MF_PROCMAPS_ANONYMOUS,
+	MF_PROCMAPS_KSM,
+	MF_PROCMAPS_LAZYFREE,
+	MF_PROCMAPS_ANON_HUGE_PAGES,
+	MF_PROCMAPS_SHMEM_PMD_MAPPED,
+	MF_PROCMAPS_FILE_PMD_MAPPED,
+	MF_PROCMAPS_SHARED_HUGETLB,
+	MF_PROCMAPS_PRIVATE_HUGETLB,
+	MF_PROCMAPS_SWAP,
+	MF_PROCMAPS_SWAP_PSS,
+	MF_PROCMAPS_LOCKED,
+	MF_PROCMAPS_THP_ELIGIBLE,
+	MF_PROCMAPS_FIGURES, /* how many */
+};
+
+struct mf_procmaps_smap {
+	uint64_t figures[MF_PROCMAPS_FIGURES];
+	const char *flags; /* of VmFlags, without the blank at the end */
+	size_t flags_size;
+	const char *lines; /* all of this mapping's figures */
+	size_t lines_size;
+	size_t others; /* lines among them that are not known here */
+};
+
+/* A line of smaps that is not known here. */
+struct mf_procmaps_other {
+	const char *key;
+	size_t key_size;
+	const char *text; /* what follows the colon and the blanks */
+	size_t text_size;
+	uint64_t number; /* "kB" turned into bytes */
+	int has_number;	 /* the text is a number, with or without kB, and nothing else */
+};
+
+int mf_procmaps_read(int64_t pid, int with_figures, char **text_ret, size_t *size_ret);
+void mf_procmaps_free(char *text);
+int mf_procmaps_next(const char **at, const char *end, struct mf_procmaps_vma *vma_ret);
+void mf_procmaps_figures(const char **at, const char *end, struct mf_procmaps_smap *smap_ret);
+int mf_procmaps_other(const char **at, const char *end, struct mf_procmaps_other *other_ret);
+
+/* ---- procmem.c: a process's memory in figures ---- */
+
+/* Bytes; 0 where there is no memory, or the kernel does not say. */
+struct mf_procmem {
+	uint64_t rss, vms, shared, text, data;		      /* statm */
+	uint64_t peak_rss, peak_vms, swap, anon, file, shmem; /* status */
+	uint64_t locked, pinned, page_tables, stack, hugetlb;
+};
+
+/* From smaps_rollup, or smaps added up. Bytes. */
+struct mf_procmem_exact {
+	uint64_t uss, rss, pss, pss_dirty, pss_anon, pss_file, pss_shmem;
+	uint64_t shared_clean, shared_dirty, private_clean, private_dirty, referenced, anonymous;
+	uint64_t ksm, lazyfree, anon_huge_pages, shmem_pmd_mapped, file_pmd_mapped;
+	uint64_t shared_hugetlb, private_hugetlb, swap, swap_pss, locked;
+};
+
+int mf_procmem_read(int64_t pid, struct mf_procmem *ret);
+int mf_procmem_parse_statm(const char *text, size_t size, uint64_t page_bytes,
+			   struct mf_procmem *ret);
+void mf_procmem_parse_status(const char *text, size_t size, struct mf_procmem *ret);
+int mf_procmem_read_exact(int64_t pid, struct mf_procmem_exact *ret);
+void mf_procmem_parse_exact(const char *text, size_t size, struct mf_procmem_exact *ret);
 int mf_procmem_faults(int64_t pid, uint64_t *minor_ret, uint64_t *major_ret);
+int mf_procmem_parse_faults(const char *text, size_t size, uint64_t *minor_ret,
+			    uint64_t *major_ret);
 
 /* ---- room.c: how much more memory this process may take ---- */
 

@@ -1,232 +1,255 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * procmem.c - a process's mappings and its faults, as /proc has them.
+ * procmem.c - how much memory a process has, and how often it faulted.
  *
- * The list is read whole and turned into columns in one call: numbers that
- * Python unpacks at once, and texts that it splits at once. The kernel gives a
- * page at a time and formats each line, which is most of the cost.
+ * statm and status say what the kernel counts anyway; smaps_rollup has it look at
+ * every page of the process, with the lock held that the process needs to map
+ * memory.
  */
 #define _GNU_SOURCE
 #include "memfast.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 enum {
-	TEXT_BYTES_FIRST = 64 * 1024,
-	READ_BYTES_MIN = 16 * 1024, /* seq_file gives a page, or a line that is longer */
-	PERMS_BYTES = 4,	    /* "rw-s" */
+	TRIES = 4, /* each lost one is a process that maps memory between two reads */
 };
 
-/* A file under /proc/PID; pid 0 is this process. */
-static int open_of(int64_t pid, const char *file)
-{
-	char path[64];
-	int fd;
+/* A line's key, and where its number goes. */
+struct key {
+	char name[20];
+	size_t offset;
+};
 
-	if (pid == 0)
-		snprintf(path, sizeof path, "/proc/self/%s", file);
-	else
-		snprintf(path, sizeof path, "/proc/%lld/%s", (long long)pid, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT && access("/proc/self", F_OK) == 0)
-		return -ESRCH; /* /proc is there, so it is the process that is not */
-	return fd < 0 ? -errno : fd;
+static uint64_t *place(const struct key *key, void *record)
+{
+	return (uint64_t *)(void *)((char *)record + key->offset);
 }
 
-/* Read a file to its end into memory of its own, ended by a NUL that is not counted. */
-static int read_whole(int fd, char **text_ret, size_t *size_ret)
+static const struct key *key_of(const struct mf_text_field *field, const struct key *keys,
+				size_t count)
 {
-	size_t room = TEXT_BYTES_FIRST, used = 0;
-	char *text = malloc(room);
+	for (size_t i = 0; i < count; i++)
+		if (strlen(keys[i].name) == field->key_size &&
+		    memcmp(keys[i].name, field->key, field->key_size) == 0)
+			return &keys[i];
+	return NULL;
+}
 
-	while (text != NULL) {
-		const ssize_t part = read(fd, text + used, room - used - 1);
+/* The size of the text up to its last whole line: a number that was cut is another number. */
+static size_t whole_lines(const char *text, size_t size)
+{
+	while (size > 0 && text[size - 1] != '\n')
+		size--;
+	return size;
+}
 
-		if (part < 0 && errno == EINTR)
-			continue;
-		if (part < 0) {
-			const int status = -errno;
+/* ---- what the kernel counts anyway ---- */
 
-			free(text);
-			return status;
-		}
-		if (part == 0) {
-			text[used] = '\0';
-			*text_ret = text;
-			*size_ret = used;
-			return 0;
-		}
-		used += (size_t)part;
-		if (room - used < READ_BYTES_MIN) {
-			char *larger = realloc(text, room *= 2);
+#define KEY(name, record, member) {name, offsetof(struct record, member)}
 
-			if (larger == NULL)
-				free(text);
-			text = larger;
-		}
+static const struct key STATUS[] = {
+	KEY("VmPeak", mf_procmem, peak_vms),	  KEY("VmSize", mf_procmem, vms),
+	KEY("VmLck", mf_procmem, locked),	  KEY("VmPin", mf_procmem, pinned),
+	KEY("VmHWM", mf_procmem, peak_rss),	  KEY("VmRSS", mf_procmem, rss),
+	KEY("RssAnon", mf_procmem, anon),	  KEY("RssFile", mf_procmem, file),
+	KEY("RssShmem", mf_procmem, shmem),	  KEY("VmStk", mf_procmem, stack),
+	KEY("VmPTE", mf_procmem, page_tables),	  KEY("VmSwap", mf_procmem, swap),
+	KEY("HugetlbPages", mf_procmem, hugetlb),
+};
+
+/* The lines of /proc/PID/status that are known: proc_pid_status(5). */
+void mf_procmem_parse_status(const char *text, size_t size, struct mf_procmem *ret)
+{
+	const char *const end = text + whole_lines(text, size);
+	struct mf_text_field field;
+
+	while (mf_text_next(&text, end, &field)) {
+		const struct key *key = key_of(&field, STATUS, sizeof STATUS / sizeof *STATUS);
+
+		if (key != NULL)
+			*place(key, ret) = field.value;
 	}
-	return -ENOMEM;
 }
 
-/* ---- one line: "start-end perms offset major:minor inode   path" ---- */
-
-static int digit_of(char c)
+/* The pages of /proc/PID/statm, proc_pid_statm(5): 0, or -EPROTO. */
+int mf_procmem_parse_statm(const char *text, size_t size, uint64_t page_bytes,
+			   struct mf_procmem *ret)
 {
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : 16;
-}
+	uint64_t library; /* always 0 since Linux 2.6 */
+	uint64_t *const columns[] = {&ret->vms,	 &ret->rss, &ret->shared,
+				     &ret->text, &library,  &ret->data};
+	const char *const end = text + size;
 
-/* Take a number and the one character behind it; NULL if they are not there. */
-static const char *take_number(const char *at, unsigned base, char behind, uint64_t *number_ret)
-{
-	const char *const from = at;
-	uint64_t number = 0;
-
-	for (unsigned digit; (digit = (unsigned)digit_of(*at)) < base; at++)
-		number = number * base + digit;
-	*number_ret = number;
-	return at == from || *at != behind ? NULL : at + 1;
-}
-
-static char *append(char *to, const char *from, size_t size)
-{
-	memcpy(to, from, size);
-	to[size] = '\n';
-	return to + size + 1;
-}
-
-/* Where the next line of each column goes. */
-struct columns {
-	uint64_t *start, *end, *offset, *inode;
-	char *perms, *devices, *paths;
-};
-
-/* Turn one line into a row; what follows it, or NULL if it is not such a line. */
-static const char *take_line(const char *at, struct columns *to)
-{
-	const char *device, *stop;
-	uint64_t major, minor;
-
-	at = take_number(at, 16, '-', to->start++);
-	at = at == NULL ? NULL : take_number(at, 16, ' ', to->end++);
-	if (at == NULL || memchr(at, '\n', PERMS_BYTES + 1) != NULL || at[PERMS_BYTES] != ' ')
-		return NULL;
-	to->perms = append(to->perms, at, PERMS_BYTES);
-	device = take_number(at + PERMS_BYTES + 1, 16, ' ', to->offset++);
-	at = device == NULL ? NULL : take_number(device, 16, ':', &major);
-	at = at == NULL ? NULL : take_number(at, 16, ' ', &minor);
-	if (at == NULL)
-		return NULL;
-	to->devices = append(to->devices, device, (size_t)(at - 1 - device));
-	/* The kernel ends the inode with a space, path or not; a line end is taken too. */
-	stop = take_number(at, 10, ' ', to->inode);
-	at = stop != NULL ? stop : take_number(at, 10, '\n', to->inode);
-	if (at == NULL)
-		return NULL;
-	to->inode++;
-	if (stop == NULL)
-		at--;
-	while (*at ==
-	       ' ') /* padding to column 73; a path begins with '/' or '[' or "anon_inode:" */
-		at++;
-	stop = strchr(at, '\n');
-	if (stop == NULL)
-		return NULL;
-	to->paths = append(to->paths, at, (size_t)(stop - at));
-	return stop + 1;
-}
-
-static size_t column_size(const char *begin, const char *end)
-{
-	return end == begin ? 0 : (size_t)(end - begin) - 1; /* without the last newline */
-}
-
-static int parse(const char *text, size_t size, struct mf_procmem_maps *maps)
-{
-	struct columns to;
-	size_t count = 0;
-	const char *at = text;
-
-	for (const char *p = text; (p = memchr(p, '\n', size - (size_t)(p - text))) != NULL; p++)
-		count++;
-	/* Texts together are shorter than the file; numbers take four words a line. */
-	maps->memory = malloc(count * 4 * sizeof(uint64_t) + 3 * (size + 1));
-	if (maps->memory == NULL)
-		return -ENOMEM;
-	maps->count = count;
-	maps->numbers = maps->memory;
-	maps->perms = (char *)(maps->numbers + 4 * count);
-	maps->devices = maps->perms + size + 1;
-	maps->paths = maps->devices + size + 1;
-	to.start = maps->numbers;
-	to.end = to.start + count;
-	to.offset = to.end + count;
-	to.inode = to.offset + count;
-	to.perms = maps->perms;
-	to.devices = maps->devices;
-	to.paths = maps->paths;
-	for (size_t i = 0; i < count; i++) {
-		at = take_line(at, &to);
-		if (at == NULL) {
-			free(maps->memory);
+	for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+		while (text < end && *text == ' ')
+			text++;
+		text = mf_text_number(text, end, columns[i]);
+		if (text == NULL || text == end) /* cut: more columns follow */
 			return -EPROTO;
-		}
+		*columns[i] *= page_bytes;
 	}
-	maps->perms_size = column_size(maps->perms, to.perms);
-	maps->devices_size = column_size(maps->devices, to.devices);
-	maps->paths_size = column_size(maps->paths, to.paths);
 	return 0;
 }
 
-/*
- * The mappings of a process (0: this one), proc_pid_maps(5). Whoever may
- * ptrace(2)-read it may ask; a kernel thread or zombie has none. The caller
- * gives the columns back with mf_procmem_maps_free().
- */
-int mf_procmem_maps(int64_t pid, struct mf_procmem_maps *maps_ret)
+static int read_status(int dir, struct mf_procmem *ret)
 {
-	const int fd = open_of(pid, "maps");
-	char *text = NULL;
-	size_t size = 0;
-	int status;
+	size_t size;
+	char *text;
+	const int status = mf_procdir_read(dir, "status", &text, &size);
 
-	if (fd < 0)
-		return fd;
-	status = read_whole(fd, &text, &size);
-	close(fd);
 	if (status != 0)
 		return status;
-	status = parse(text, size, maps_ret);
+	memset(ret, 0, sizeof *ret);
+	mf_procmem_parse_status(text, size, ret);
+	free(text);
+	return 0;
+}
+
+static int read_statm(int dir, struct mf_procmem *ret)
+{
+	size_t size;
+	char *text;
+	int status = mf_procdir_read(dir, "statm", &text, &size);
+
+	if (status != 0)
+		return status;
+	status = mf_procmem_parse_statm(text, size, (uint64_t)sysconf(_SC_PAGESIZE), ret);
 	free(text);
 	return status;
 }
 
-void mf_procmem_maps_free(struct mf_procmem_maps *maps)
+/*
+ * The figures of a process (0: this one) that cost the kernel nothing; zeros for
+ * a kernel thread or zombie. Anyone may ask. Both files are read until they agree
+ * on the size, so they are of one moment, or a process that never holds still.
+ */
+int mf_procmem_read(int64_t pid, struct mf_procmem *ret)
 {
-	free(maps->memory);
-	maps->memory = NULL;
+	const int dir = mf_procdir_open(pid);
+	uint64_t size = 0;
+	int status = 0;
+
+	if (dir < 0)
+		return dir;
+	for (int i = 0; i < TRIES; i++) {
+		status = read_status(dir, ret);
+		if (status != 0)
+			break;
+		size = ret->vms;
+		status = read_statm(dir, ret);
+		if (status != 0 || ret->vms == size)
+			break;
+	}
+	close(dir);
+	if (status != 0)
+		return status;
+	if ((ret->vms == 0) != (size == 0))
+		return -ESRCH; /* it ends; half of a record is none */
+	/* A peak that was read before the process grew beyond it. */
+	if (ret->peak_rss < ret->rss)
+		ret->peak_rss = ret->rss;
+	if (ret->peak_vms < ret->vms)
+		ret->peak_vms = ret->vms;
+	return 0;
+}
+
+/* ---- what it looks at every page for ---- */
+
+static const struct key EXACT[] = {
+	KEY("Rss", mf_procmem_exact, rss),
+	KEY("Pss", mf_procmem_exact, pss),
+	KEY("Pss_Dirty", mf_procmem_exact, pss_dirty),
+	KEY("Pss_Anon", mf_procmem_exact, pss_anon),
+	KEY("Pss_File", mf_procmem_exact, pss_file),
+	KEY("Pss_Shmem", mf_procmem_exact, pss_shmem),
+	KEY("Shared_Clean", mf_procmem_exact, shared_clean),
+	KEY("Shared_Dirty", mf_procmem_exact, shared_dirty),
+	KEY("Private_Clean", mf_procmem_exact, private_clean),
+	KEY("Private_Dirty", mf_procmem_exact, private_dirty),
+	KEY("Referenced", mf_procmem_exact, referenced),
+	KEY("Anonymous", mf_procmem_exact, anonymous),
+	KEY("KSM", mf_procmem_exact, ksm),
+	KEY("LazyFree", mf_procmem_exact, lazyfree),
+	KEY("AnonHugePages", mf_procmem_exact, anon_huge_pages),
+	KEY("ShmemPmdMapped", mf_procmem_exact, shmem_pmd_mapped),
+	KEY("FilePmdMapped", mf_procmem_exact, file_pmd_mapped),
+	KEY("Shared_Hugetlb", mf_procmem_exact, shared_hugetlb),
+	KEY("Private_Hugetlb", mf_procmem_exact, private_hugetlb),
+	KEY("Swap", mf_procmem_exact, swap),
+	KEY("SwapPss", mf_procmem_exact, swap_pss),
+	KEY("Locked", mf_procmem_exact, locked),
+};
+
+/* The sum over all mappings in the text, be it smaps or smaps_rollup. */
+void mf_procmem_parse_exact(const char *text, size_t size, struct mf_procmem_exact *ret)
+{
+	const char *const end = text + whole_lines(text, size);
+	struct mf_text_field field;
+
+	memset(ret, 0, sizeof *ret);
+	while (mf_text_next(&text, end, &field)) {
+		const struct key *key = key_of(&field, EXACT, sizeof EXACT / sizeof *EXACT);
+
+		if (key != NULL)
+			*place(key, ret) += field.value;
+	}
+	ret->uss = ret->private_clean + ret->private_dirty + ret->private_hugetlb;
+}
+
+/*
+ * The figures of a process (0: this one) that the kernel must walk its pages for;
+ * zeros for a kernel thread or zombie. Whoever may ptrace(2)-read it may ask.
+ */
+int mf_procmem_read_exact(int64_t pid, struct mf_procmem_exact *ret)
+{
+	size_t size;
+	char *text;
+	int status = mf_procdir_mappings(pid, "smaps_rollup", &text, &size);
+
+	if (status == -EOPNOTSUPP) /* before Linux 4.14 */
+		status = mf_procdir_mappings(pid, "smaps", &text, &size);
+	if (status != 0)
+		return status;
+	mf_procmem_parse_exact(text, size, ret);
+	free(text);
+	return 0;
 }
 
 /* ---- faults ---- */
 
+/* Fields 10 and 12 of a stat, counted from the last ')': the name in field 2 may hold anything. */
+int mf_procmem_parse_faults(const char *text, size_t size, uint64_t *minor_ret, uint64_t *major_ret)
+{
+	const char *const end = text + size;
+	const char *at = memrchr(text, ')', size);
+
+	/* state ppid pgrp session tty tpgid flags minflt cminflt majflt */
+	for (int field = 3; at != NULL && field <= 12; field++) {
+		at = memchr(at, ' ', (size_t)(end - at));
+		at = at == NULL ? NULL : at + 1;
+		if (field == 10 && at != NULL)
+			at = mf_text_number(at, end, minor_ret);
+		if (field == 12 && at != NULL)
+			at = mf_text_number(at, end, major_ret);
+	}
+	return at == NULL || at == end ? -EPROTO : 0;
+}
+
 /*
  * Faults so far, of all threads: minor (no I/O) and major (I/O was waited for).
- * This process (0): getrusage(2). Others: fields 10 and 12 of /proc/PID/stat,
- * counted from the last ')', since the name in field 2 may hold anything.
+ * This process (0): getrusage(2); others: proc_pid_stat(5).
  */
 int mf_procmem_faults(int64_t pid, uint64_t *minor_ret, uint64_t *major_ret)
 {
-	char text[1024];
-	const char *fields;
-	ssize_t length;
-	int fd;
+	size_t size;
+	char *text;
+	int status, dir;
 
 	if (pid == 0) {
 		struct rusage usage;
@@ -237,20 +260,14 @@ int mf_procmem_faults(int64_t pid, uint64_t *minor_ret, uint64_t *major_ret)
 		*major_ret = (uint64_t)usage.ru_majflt;
 		return 0;
 	}
-	fd = open_of(pid, "stat");
-	if (fd < 0)
-		return fd;
-	length = read(fd, text, sizeof text - 1);
-	if (length < 0)
-		length = -errno;
-	close(fd);
-	if (length < 0)
-		return (int)length;
-	text[length] = '\0';
-	fields = strrchr(text, ')');
-	/* state ppid pgrp session tty tpgid flags minflt cminflt majflt */
-	if (fields == NULL ||
-	    sscanf(fields, ") %*c %*d %*d %*d %*d %*d %*u %lu %*u %lu", minor_ret, major_ret) != 2)
-		return -EPROTO;
-	return 0;
+	dir = mf_procdir_open(pid);
+	if (dir < 0)
+		return dir;
+	status = mf_procdir_read(dir, "stat", &text, &size);
+	close(dir);
+	if (status != 0)
+		return status;
+	status = mf_procmem_parse_faults(text, size, minor_ret, major_ret);
+	free(text);
+	return status;
 }

@@ -34,15 +34,17 @@ if TYPE_CHECKING:
     from memfast.errors import WaitTimeout as WaitTimeout
     from memfast.mapping import MemoryMap as MemoryMap
     from memfast.mapping import Residency as Residency
+    from memfast.procmaps import Vma as Vma
+    from memfast.procmaps import vmas as vmas
     from memfast.procmem import Faults as Faults
-    from memfast.procmem import Vma as Vma
     from memfast.procmem import faults as faults
-    from memfast.procmem import vmas as vmas
+    from memfast.psi import pressure as pressure
     from memfast.segment import Segment as Segment
     from memfast.sysmem import meminfo as meminfo
     from memfast.sysmem import swap_memory as swap_memory
     from memfast.sysmem import sysinfo as sysinfo
     from memfast.sysmem import virtual_memory as virtual_memory
+    from memfast.trigger import pressure_watch as pressure_watch
 
 __version__ = "0.1.0"
 
@@ -73,15 +75,17 @@ _HOMES = {
     "WaitTimeout": "errors",
     "MemoryMap": "mapping",
     "Residency": "mapping",
+    "Vma": "procmaps",
+    "vmas": "procmaps",
     "Faults": "procmem",
-    "Vma": "procmem",
     "faults": "procmem",
-    "vmas": "procmem",
+    "pressure": "psi",
     "Segment": "segment",
     "meminfo": "sysmem",
     "swap_memory": "sysmem",
     "sysinfo": "sysmem",
     "virtual_memory": "sysmem",
+    "pressure_watch": "trigger",
 }
 _MODULES = ("channel", "errors", "mapping", "procmem", "stats", "sysv")
 

@@ -93,7 +93,7 @@ def rates(interval: float = 1.0) -> Rates:
     """
     Watch the machine for a while: swapping, disk traffic and page faults a second.
 
-    Anyone may ask. Sleeps for the interval between two readings of /proc/vmstat.
+    Anyone may ask. Costs two readings of /proc/vmstat, and sleeps between them.
 
     Args:
         interval: Seconds to watch, more than 0.

@@ -125,13 +125,11 @@ class Segment(Attached):
         ``init(segment)`` is called by one process while the others wait. If it
         raises, or its process dies, the next one calls it: on memory that may be
         half filled. It must not open the same key itself. Without *init* this
-        call only waits for one that is running. A waiter looks every 20 ms, and
-        signals interrupt it.
+        call only waits for one that is running: a look every 20 ms, and signals.
 
         Unless *mode* lets others in, a segment of another user is refused.
-        Raises AccessError, LimitError, NoSpaceError, ValueError (what is there
-        is smaller than *size*), LayoutError (what is there was made by other
-        means, so that nothing can tell whether *init* has run).
+        Raises AccessError, LimitError, NoSpaceError, ValueError (what is there is smaller
+        than *size*), LayoutError (it was made by other means: has *init* run?).
         """
         if init is not None and not callable(init):
             raise TypeError(f"init={init!r} cannot be called")

@@ -49,6 +49,13 @@ def what_outlives_a_test() -> None:
     memfast.virtual_memory()
     memfast.swap_memory()
     memfast.vmstat()
+    memfast.stats.rss()
+    memfast.stats.zones()
+    for kind in "memory", "io", "cpu":
+        try:
+            memfast.pressure(kind)
+        except memfast.NotSupportedError:
+            pass  # the tests of it say so
 
 
 _failed = pytest.StashKey[bool]()

@@ -96,5 +96,6 @@ int64_t fast_procfile_text(Procfile *self, const char **text_ret);
 
 int fast_procfile_add(PyObject *module);
 int fast_figures_add(PyObject *module);
+int fast_maps_add(PyObject *module);
 
 #endif

@@ -183,18 +183,17 @@ static PyObject *figures_sysinfo(PyObject *module, PyObject *unused)
 
 /* ---- records that are tuples ---- */
 
-/* A tuple, or a subclass of it, of `count` numbers. */
-static PyObject *tuple_of(PyTypeObject *type, const uint64_t *numbers, Py_ssize_t count)
+/* type(numbers), where type is a subclass of tuple; takes the tuple. */
+static PyObject *record_of(PyTypeObject *type, PyObject *numbers)
 {
-	PyObject *tuple = ((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, count);
+	PyObject *record = NULL, *args = numbers == NULL ? NULL : PyTuple_Pack(1, numbers);
 
-	for (Py_ssize_t i = 0; tuple != NULL && i < count; i++) {
-		PyObject *number = PyLong_FromUnsignedLongLong(numbers[i]);
-
-		if (number == NULL || PyTuple_SetItem(tuple, i, number) != 0)
-			Py_CLEAR(tuple);
-	}
-	return tuple;
+	/* Not tp_alloc: a tuple of Python 3.14 keeps its hash, which only tuple.__new__ sets up. */
+	if (args != NULL)
+		record = ((newfunc)PyType_GetSlot(&PyTuple_Type, Py_tp_new))(type, args, NULL);
+	Py_XDECREF(args);
+	Py_XDECREF(numbers);
+	return record;
 }
 
 /* To one decimal, exactly as Python's round() does: a tie goes to the even digit. */
@@ -222,7 +221,6 @@ static PyObject *virtual_memory(PyObject *module, PyObject *const *args, Py_ssiz
 {
 	uint64_t available;
 	struct mf_meminfo info;
-	PyObject *record, *percent;
 	const char *text;
 	int64_t size;
 
@@ -254,16 +252,13 @@ static PyObject *virtual_memory(PyObject *module, PyObject *const *args, Py_ssiz
 		available = info.free;
 
 	const int64_t used = (int64_t)(info.total - available);
-	const uint64_t numbers[] = {info.total,	    available,	  0,
-				    (uint64_t)used, info.free,	  info.active,
-				    info.inactive,  info.buffers, info.cached + info.reclaimable,
-				    info.shmem,	    info.slab};
 
-	record = tuple_of((PyTypeObject *)args[1], numbers, sizeof numbers / sizeof *numbers);
-	percent = PyFloat_FromDouble(round_tenth((double)used / (double)info.total * 100));
-	if (record == NULL || percent == NULL || PyTuple_SetItem(record, 2, percent) != 0)
-		Py_CLEAR(record);
-	return record;
+	return record_of((PyTypeObject *)args[1],
+			 Py_BuildValue("(KKdLKKKKKKK)", info.total, available,
+				       round_tenth((double)used / (double)info.total * 100),
+				       (long long)used, info.free, info.active, info.inactive,
+				       info.buffers, info.cached + info.reclaimable, info.shmem,
+				       info.slab));
 }
 
 /* free(text): struct mf_free as a tuple, in its order. */
@@ -311,7 +306,7 @@ static PyMethodDef functions[] = {
 	{"sysinfo", figures_sysinfo, METH_NOARGS,
 	 "sysinfo($module, /)\n--\n\n"
 	 "The machine's memory by sysinfo(2): the cheapest figures there are.\n\n"
-	 "Anyone may ask; one system call, no lock, the GIL kept; the numbers become ints when\n"
+	 "Anyone may ask. Costs one system call, no lock, the GIL kept; numbers become ints when\n"
 	 "they are looked at. It has no page cache, so what is available it cannot say: see\n"
 	 "meminfo(). The machine's, also in a container and under lxcfs.\n\n"
 	 "Returns:\n"

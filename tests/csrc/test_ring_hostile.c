@@ -265,7 +265,7 @@ static void forged_receiver_progress(void)
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	CHECK(mf_sender_has_space(&rig.sender, 1)); /* no use in waiting */
 	CHECK_EQUAL(mf_sender_unread(&rig.sender), 0);
-	rig.shared->receiver.state = 999 << 1;	    /* took something back */
+	rig.shared->receiver.state = 999 << 1; /* took something back */
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EPROTO);
 	rig.shared->receiver.state = 1000 << 1;
 	CHECK_EQUAL(rig_send(&rig, 1, 0), -EAGAIN);

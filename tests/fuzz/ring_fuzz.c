@@ -7,21 +7,14 @@
  * ASan and the hardware see a step outside. What is checked besides: a peek
  * answers with a place inside the ring, a loan likewise, and the shape that an
  * end uses never changes.
- *
- * libFuzzer calls LLVMFuzzerTestOneInput; with -DCAMPAIGN the program mutates
- * by itself: ring_fuzz SEED COUNT, the same inputs for the same seed.
  */
 #define _GNU_SOURCE
-#include "memfast.h"
+#include "fuzz.h"
 #include "layout.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 enum {
 	CAPACITY = 4096,
@@ -37,21 +30,6 @@ struct bench {
 	unsigned char *copy;
 	struct mf_ring_end fresh_sender, fresh_receiver;
 };
-
-struct input {
-	const unsigned char *next;
-	size_t left;
-};
-
-#define REQUIRE(expression)                                              \
-	do {                                                             \
-		if (!(expression)) {                                     \
-			fprintf(stderr, "ring_fuzz: %s\n", #expression); \
-			abort();                                         \
-		}                                                        \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size);
 
 static unsigned char *guarded(size_t size)
 {
@@ -87,14 +65,6 @@ static void prepare(struct bench *bench)
 		mf_receiver_take(&bench->fresh_receiver, bench->copy, body, size);
 	}
 	memcpy(bench->fresh, bench->ring, RING_BYTES);
-}
-
-static unsigned take_byte(struct input *input)
-{
-	if (input->left == 0)
-		return 0;
-	input->left--;
-	return *input->next++;
 }
 
 /* Where things happen is a word of the header or of a slot that is due; anywhere otherwise. */
@@ -262,58 +232,3 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
 	REQUIRE(sender.shared == (void *)bench.ring && receiver.shared == (void *)bench.ring);
 	return 0;
 }
-
-#ifdef CAMPAIGN
-
-enum {
-	INPUT_BYTES_MOST = 160,
-};
-
-static uint64_t next_random(uint64_t *state)
-{
-	*state ^= *state >> 12;
-	*state ^= *state << 25;
-	*state ^= *state >> 27;
-	return *state * UINT64_C(2685821657736338717);
-}
-
-/* Input `number` of a campaign: told by seed and number alone. */
-static void run_input(uint64_t seed, uint64_t number)
-{
-	uint64_t state = (seed ^ (number + 1) * UINT64_C(0x9e3779b97f4a7c15)) | 1;
-	unsigned char data[INPUT_BYTES_MOST];
-	size_t size = (size_t)(next_random(&state) % INPUT_BYTES_MOST);
-
-	for (size_t i = 0; i < size; i++)
-		data[i] = (unsigned char)(next_random(&state) >> 32);
-	LLVMFuzzerTestOneInput(data, size);
-}
-
-int main(int argc, char **argv)
-{
-	const uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 0) : 1;
-	const uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 0) : 1;
-	const uint64_t first = argc > 3 ? strtoull(argv[3], NULL, 0) : 0;
-	volatile uint64_t *number =
-		mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	int status = 1;
-
-	REQUIRE(number != MAP_FAILED);
-	printf("seed %llu\n", (unsigned long long)seed);
-	fflush(stdout);
-	if (fork() == 0) {
-		for (*number = first; *number < first + count; ++*number)
-			run_input(seed, *number);
-		exit(0);
-	}
-	wait(&status);
-	if (status == 0)
-		printf("%llu inputs, no crash\n", (unsigned long long)count);
-	else
-		printf("input %llu ends with wait status %d: again by ring_fuzz %llu 1 %llu\n",
-		       (unsigned long long)*number, status, (unsigned long long)seed,
-		       (unsigned long long)*number);
-	return status != 0;
-}
-
-#endif

@@ -1,4 +1,4 @@
-"""Rings made of arbitrary bytes: attached to, sent through and received from, under ASan."""
+"""Arbitrary bytes where a ring, or a text of the kernel, should be: used and parsed, under ASan."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def campaign(seed: int, inputs: int) -> None:
+def campaign(target: str, seed: int, inputs: int) -> None:
     """Run that many random inputs; the seed tells them all, and is printed."""
     print(f"seed {seed}")
     done = subprocess.run(
-        [str(RUN), "campaign", str(seed), str(inputs)],
+        [str(RUN), "campaign", target, str(seed), str(inputs)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -38,11 +38,18 @@ def campaign(seed: int, inputs: int) -> None:
 @pytest.mark.timeout(240)
 def test_no_bytes_make_the_ring_step_outside() -> None:
     """300,000 programs of forged words and calls: none reads or writes outside the ring."""
-    campaign(secrets.randbits(64), 300_000)
+    campaign("ring", secrets.randbits(64), 300_000)
+
+
+@pytest.mark.timeout(240)
+def test_no_text_makes_a_parser_step_outside() -> None:
+    """1,000,000 damaged texts of /proc: each is read to its end and not beyond."""
+    campaign("text", secrets.randbits(64), 1_000_000)
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
-def test_no_bytes_make_the_ring_step_outside_in_a_long_campaign() -> None:
-    """The same, a hundred times as long."""
-    campaign(secrets.randbits(64), 30_000_000)
+@pytest.mark.parametrize("target", ["ring", "text"])
+def test_a_long_campaign(target: str) -> None:
+    """The same, thirty million times."""
+    campaign(target, secrets.randbits(64), 30_000_000)
