@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <string.h>
 
-#define KEY(name, member) {name, sizeof(name) - 1, offsetof(struct mf_meminfo, member)}
+#define KEY(name, member) {name ":", sizeof(name), offsetof(struct mf_meminfo, member)}
 
 /* In the kernel's order (fs/proc/meminfo.c). Low and High exist on 32-bit kernels only. */
 static const struct {
@@ -42,29 +42,48 @@ enum {
 	KEYS_OF_32_BIT = 4,
 };
 
-/* Fill the struct; a key that is missing counts as 0. These are KiB, even where "kB" is missing. */
+/* Which of the keys a line begins with, trying the one that is due first; KEY_COUNT if none. */
+static size_t key_of(const char *line, size_t size, size_t due)
+{
+	for (size_t tried = 0, key = due; tried < KEY_COUNT; tried++, key++) {
+		if (key >= KEY_COUNT)
+			key = 0;
+		if (keys[key].name[0] == line[0] && keys[key].size <= size &&
+		    memcmp(keys[key].name, line, keys[key].size) == 0)
+			return key;
+	}
+	return KEY_COUNT;
+}
+
+/*
+ * Fill the struct; a key that is missing counts as 0. These are KiB, even where
+ * "kB" is missing. Lines of other keys cost a look at their first letter and
+ * the way to the next line; behind the last of ours nothing is read.
+ */
 void mf_meminfo_parse(const char *text, size_t size, struct mf_meminfo *ret)
 {
 	const char *const end = text + size;
-	struct mf_text_field field;
-	size_t next = 0, found = 0;
+	size_t due = 0, found = 0;
 
 	memset(ret, 0, sizeof *ret);
-	while ((next < KEY_COUNT || found < KEY_COUNT - KEYS_OF_32_BIT) &&
-	       mf_text_next(&text, end, &field)) {
-		const uint64_t bytes = field.in_bytes ? field.value : mf_text_kib(field.value);
+	while (text < end && (due < KEY_COUNT || found < KEY_COUNT - KEYS_OF_32_BIT)) {
+		const size_t key = key_of(text, (size_t)(end - text), due);
+		const char *stop = text;
+		uint64_t number;
 
-		for (size_t tried = 0, key = next; tried < KEY_COUNT; tried++, key++) {
-			if (key == KEY_COUNT)
-				key = 0;
-			if (keys[key].size != field.key_size ||
-			    memcmp(keys[key].name, field.key, field.key_size) != 0)
-				continue;
-			memcpy((char *)ret + keys[key].offset, &bytes, sizeof bytes);
-			next = key + 1;
-			found++;
-			break;
+		if (key < KEY_COUNT) {
+			stop += keys[key].size;
+			while (stop < end && *stop == ' ')
+				stop++;
+			if (mf_text_number(stop, end, &number) != NULL) {
+				number = mf_text_kib(number);
+				memcpy((char *)ret + keys[key].offset, &number, sizeof number);
+				due = key + 1;
+				found++;
+			}
 		}
+		stop = memchr(stop, '\n', (size_t)(end - stop));
+		text = stop == NULL ? end : stop + 1;
 	}
 }
 

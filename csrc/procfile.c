@@ -6,9 +6,11 @@
  * /proc/meminfo. A descriptor that is kept has three ways to go wrong, and each
  * read looks for them:
  *
- *   - A daemonizer closed it, and the number is another file's by now. So fstat(2)
- *     is asked first, which costs a quarter of a microsecond; a number that is not
- *     our file any more is forgotten, never closed.
+ *   - A daemonizer closed it, and the number is another file's by now. fstat(2)
+ *     tells, for a quarter of a microsecond. The two files that are read at the
+ *     highest rates are known by what they say, and asked after only if it is
+ *     something else. A number that is not our file any more is forgotten, never
+ *     closed.
  *   - We are a forked child, and /proc/self was our parent's: the file remembers
  *     the process that opened it.
  *   - What it read from is gone (ESRCH): it is opened anew.
@@ -22,6 +24,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
@@ -35,6 +38,8 @@ enum {
 	SURELY_LAST_BYTES = 2048,
 };
 
+/* ---- whose number it is ---- */
+
 static int is_ours(const struct mf_procfile *file)
 {
 	struct stat found;
@@ -42,6 +47,37 @@ static int is_ours(const struct mf_procfile *file)
 	return fstat(file->fd, &found) == 0 && found.st_ino == file->inode &&
 	       found.st_dev == file->device;
 }
+
+/* The size of the program's code, which stays as it is, in the fourth of seven columns; 0: no
+ * statm. */
+static uint64_t code_pages(const char *text, int64_t size)
+{
+	const char *const end = text + (size > 0 ? size : 0);
+	uint64_t numbers[7];
+
+	for (int column = 0; column < 7; column++) {
+		text = mf_text_number(text, end, &numbers[column]);
+		if (text == NULL || text == end || *text != (column < 6 ? ' ' : '\n'))
+			return 0;
+		text++;
+	}
+	return text == end ? numbers[3] : 0;
+}
+
+static int reads_like_ours(const struct mf_procfile *file, const char *text, int64_t size)
+{
+	switch (file->known_by) {
+	case MF_PROCFILE_MEMINFO:
+		return size == file->text_size && size > (int64_t)sizeof file->begin &&
+		       memcmp(text, file->begin, sizeof file->begin) == 0;
+	case MF_PROCFILE_STATM:
+		return file->code_pages != 0 && code_pages(text, size) == file->code_pages;
+	default:
+		return 0;
+	}
+}
+
+/* ---- reading ---- */
 
 /*
  * Read from the beginning until the end of the file or of the buffer. Returns
@@ -89,6 +125,14 @@ int64_t mf_procfile_open(struct mf_procfile *file, const char *path, char *buffe
 	file->pid = getpid();
 	file->device = found.st_dev;
 	file->inode = found.st_ino;
+	file->code_pages = code_pages(buffer, status);
+	file->text_size = status;
+	memset(file->begin, 0, sizeof file->begin);
+	memcpy(file->begin, buffer,
+	       (size_t)status < sizeof file->begin ? (size_t)status : sizeof file->begin);
+	file->known_by = strcmp(path, "/proc/meminfo") == 0	 ? MF_PROCFILE_MEMINFO
+			 : strcmp(path, "/proc/self/statm") == 0 ? MF_PROCFILE_STATM
+								 : MF_PROCFILE_INODE;
 	return status;
 }
 
@@ -98,15 +142,21 @@ int64_t mf_procfile_open(struct mf_procfile *file, const char *path, char *buffe
  */
 int64_t mf_procfile_read(struct mf_procfile *file, int pid, char *buffer, size_t size)
 {
-	int64_t status = -EBADF;
+	int64_t status;
 
 	if (file->fd < 0)
 		return -EBADF;
-	if (!is_ours(file))
-		file->fd = -1; /* somebody else's by now */
-	else if (file->pid == pid)
-		status = read_all(file->fd, buffer, size);
-	if (status >= 0)
+	if (file->pid != pid) {
+		mf_procfile_close(file);
+		return -EBADF;
+	}
+	if (file->known_by == MF_PROCFILE_INODE && !is_ours(file)) {
+		file->fd = -1;
+		return -EBADF;
+	}
+	status = read_all(file->fd, buffer, size);
+	if (status >= 0 && (file->known_by == MF_PROCFILE_INODE ||
+			    reads_like_ours(file, buffer, status) || is_ours(file)))
 		return status;
 	mf_procfile_close(file);
 	return -EBADF;

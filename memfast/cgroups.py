@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from memfast import _fast, errors, kerneltext, process_errors
+from memfast.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

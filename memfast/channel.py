@@ -11,11 +11,11 @@ import errno
 import os
 import time
 import weakref
-from typing import NamedTuple
 
 from memfast import errors, ring
 from memfast import name as _name
 from memfast.ends import Receiver, Sender, close_at_exit
+from memfast.records import NamedTuple
 from memfast.segment import Segment
 
 TYPE_CHECKING = False

@@ -5,10 +5,14 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import ClassVar, NamedTuple
 
 from memfast import _fast, errors
 from memfast.keyed import Keyed
+from memfast.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar
 
 __all__ = ["Rates", "VmStat", "rates", "vmstat"]
 

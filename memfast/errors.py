@@ -6,10 +6,15 @@ mixes in with it, so ``except memfast.MemfastError`` catches them all. Each
 message says what was tried, on what, why it failed and what to do about it.
 """
 
+from __future__ import annotations
+
 import errno
 import os
 import queue
-from typing import NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 __all__ = [
     "AccessError",

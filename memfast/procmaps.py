@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from memfast import _fast, process_errors
 from memfast._core import ffi, lib
+from memfast.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

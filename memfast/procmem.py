@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import NamedTuple
 
 from memfast import _fast, process_errors
 from memfast._core import ffi, lib
+from memfast.records import NamedTuple
 
 __all__ = ["Faults", "ProcessExact", "ProcessMemory", "faults", "process", "process_exact", "rss"]
 
 _statm = _fast.Procfile("/proc/self/statm")
+_resident = _fast.resident
 
 
 class ProcessMemory(NamedTuple):
@@ -87,10 +88,11 @@ def rss(pid: int | None = None) -> int:
 
     Source: the second column of statm, proc_pid_statm(5).
     """
-    number = process_errors.checked_pid(pid)
-    file = _statm if number == 0 else _fast.Procfile(f"/proc/{number}/statm")
+    file = _statm
+    if pid is not None:
+        file = _fast.Procfile(f"/proc/{process_errors.checked_pid(pid)}/statm")
     try:
-        return _fast.resident(file)
+        return _resident(file)
     except FileNotFoundError:
         there = os.path.exists("/proc/self")
         process_errors.raise_read(-(errno.ESRCH if there else errno.ENOENT), "resident size", pid)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import time
-from typing import NamedTuple
 
 from memfast import _fast, errors
+from memfast.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import functools
 import io
 import os
 from operator import index
-from typing import NamedTuple
 
 from memfast import _fast, errors, mapping_errors
 from memfast._core import ffi, lib
+from memfast.records import NamedTuple
 from memfast.views import Attached
 
 TYPE_CHECKING = False

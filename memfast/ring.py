@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
 
 from memfast import _fast, errors
 from memfast._core import ffi, lib
+from memfast.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,6 @@ that stay open and keeps the GIL, so that a busy thread does not delay it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from memfast.cgroups import Cgroup, CgroupLevel, cgroup
 from memfast.counters import Rates, VmStat, rates, vmstat
 from memfast.nodes import (
@@ -33,6 +31,7 @@ from memfast.procmem import (
     rss,
 )
 from memfast.psi import Pressure, PressureEvent, Stall, pressure
+from memfast.records import NamedTuple
 from memfast.swapareas import SwapArea, swaps
 from memfast.sysmem import (
     Commit,

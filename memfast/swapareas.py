@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import errno
-from typing import NamedTuple
 
 from memfast import errors, kerneltext
+from memfast.records import NamedTuple
 
 __all__ = ["SwapArea", "swaps"]
 

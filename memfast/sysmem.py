@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import ClassVar, NamedTuple, NoReturn
 
 from memfast import _fast, errors
 from memfast._fast import SysInfo, sysinfo
 from memfast.keyed import Keyed
+from memfast.records import NamedTuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import ClassVar, NoReturn
 
 __all__ = [
     "Commit",

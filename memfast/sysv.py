@@ -6,10 +6,10 @@ import errno
 import os
 import time
 from operator import index
-from typing import NamedTuple
 
 from memfast import _fast, sysv_errors
 from memfast._core import ffi, lib
+from memfast.records import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

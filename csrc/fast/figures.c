@@ -183,6 +183,8 @@ static PyObject *figures_sysinfo(PyObject *module, PyObject *unused)
 
 /* ---- records that are tuples ---- */
 
+#define COUNT_OF(array) ((Py_ssize_t)(sizeof(array) / sizeof((array)[0])))
+
 /* type(numbers), where type is a subclass of tuple; takes the tuple. */
 static PyObject *record_of(PyTypeObject *type, PyObject *numbers)
 {
@@ -253,12 +255,29 @@ static PyObject *virtual_memory(PyObject *module, PyObject *const *args, Py_ssiz
 
 	const int64_t used = (int64_t)(info.total - available);
 
-	return record_of((PyTypeObject *)args[1],
-			 Py_BuildValue("(KKdLKKKKKKK)", info.total, available,
-				       round_tenth((double)used / (double)info.total * 100),
-				       (long long)used, info.free, info.active, info.inactive,
-				       info.buffers, info.cached + info.reclaimable, info.shmem,
-				       info.slab));
+	const uint64_t numbers[] = {info.total,
+				    available,
+				    0,
+				    0,
+				    info.free,
+				    info.active,
+				    info.inactive,
+				    info.buffers,
+				    info.cached + info.reclaimable,
+				    info.shmem,
+				    info.slab};
+	PyObject *tuple = PyTuple_New(COUNT_OF(numbers));
+
+	for (Py_ssize_t i = 0; tuple != NULL && i < COUNT_OF(numbers); i++) {
+		PyObject *item = i == 2	  ? PyFloat_FromDouble(round_tenth((double)used /
+									   (double)info.total * 100))
+				 : i == 3 ? PyLong_FromLongLong(used)
+					  : PyLong_FromUnsignedLongLong(numbers[i]);
+
+		if (item == NULL || PyTuple_SetItem(tuple, i, item) != 0)
+			Py_CLEAR(tuple);
+	}
+	return record_of((PyTypeObject *)args[1], tuple);
 }
 
 /* free(text): struct mf_free as a tuple, in its order. */

@@ -75,6 +75,21 @@ def test_a_number_that_became_another_file_is_left_alone(tmp_path: Path) -> None
     os.close(number)
 
 
+def test_another_process_is_not_taken_for_us() -> None:
+    """Its statm at the number of ours has the same shape, and another size of code."""
+    file = _fast.Procfile(STATM)
+    number = opened_by(file, f"/proc/{os.getpid()}/statm")
+    with support.python_child("import os; os.execvp('sleep', ['sleep', '60'])") as child:
+        support.until(lambda: Path(f"/proc/{child.pid}/comm").read_text() == "sleep\n")
+        stranger = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY)
+        os.dup2(stranger, number)
+        os.close(stranger)
+        theirs = int(os.pread(number, 100, 0).split()[0])
+        assert abs(int(file.read().split()[0]) - theirs) > 1000
+        assert int(os.pread(number, 100, 0).split()[0]) == theirs
+        os.close(number)
+
+
 def test_a_forked_child_reads_about_itself() -> None:
     """/proc/self of the parent is not the child's, and the child leaves the parent's alone."""
     file = _fast.Procfile("/proc/self/stat")
