@@ -116,7 +116,8 @@ def run(word: str, *, quick: bool) -> list[Group]:
         report = os.path.join(folder, "report.json")
         command = [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull),
-            *(f"--rootdir={FILE.parent}", f"--benchmark-json={report}", "--benchmark-disable-gc"),
+            *(f"--rootdir={FILE.parent}", "--import-mode=append"),  # the wheel, not the tree
+            *(f"--benchmark-json={report}", "--benchmark-disable-gc"),
             *("--benchmark-columns=min", "-k", word or "test_read", str(FILE)),
         ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

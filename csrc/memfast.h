@@ -376,7 +376,7 @@ struct mf_free {
 	uint64_t commit_limit, committed;
 };
 
-void mf_meminfo_parse(const char *text, size_t size, struct mf_meminfo *ret);
+void mf_meminfo_parse(const char *text, size_t size, int with_commit, struct mf_meminfo *ret);
 void mf_meminfo_free(const struct mf_meminfo *info, struct mf_free *ret);
 
 /* ---- procdir.c: the files of one process under /proc ---- */

@@ -40,6 +40,7 @@ static const struct {
 enum {
 	KEY_COUNT = sizeof keys / sizeof *keys,
 	KEYS_OF_32_BIT = 4,
+	KEYS_OF_COMMIT = 2, /* the last */
 };
 
 /* Which of the keys a line begins with, trying the one that is due first; KEY_COUNT if none. */
@@ -58,15 +59,17 @@ static size_t key_of(const char *line, size_t size, size_t due)
 /*
  * Fill the struct; a key that is missing counts as 0. These are KiB, even where
  * "kB" is missing. Lines of other keys cost a look at their first letter and
- * the way to the next line; behind the last of ours nothing is read.
+ * the way to the next line; behind the last of ours nothing is read. Without
+ * `with_commit` that is SReclaimable.
  */
-void mf_meminfo_parse(const char *text, size_t size, struct mf_meminfo *ret)
+void mf_meminfo_parse(const char *text, size_t size, int with_commit, struct mf_meminfo *ret)
 {
+	const size_t wanted = KEY_COUNT - (with_commit ? 0 : KEYS_OF_COMMIT);
 	const char *const end = text + size;
 	size_t due = 0, found = 0;
 
 	memset(ret, 0, sizeof *ret);
-	while (text < end && (due < KEY_COUNT || found < KEY_COUNT - KEYS_OF_32_BIT)) {
+	while (text < end && (due < wanted || found < wanted - KEYS_OF_32_BIT)) {
 		const size_t key = key_of(text, (size_t)(end - text), due);
 		const char *stop = text;
 		uint64_t number;

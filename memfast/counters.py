@@ -21,7 +21,7 @@ _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _KIB = 1024
 
 
-class VmStat(Keyed):
+class VmStat(_fast.Reading, Keyed):
     """
     One reading of /proc/vmstat: every counter of the running kernel, by its name.
 

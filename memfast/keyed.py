@@ -31,12 +31,18 @@ class Keyed(Mapping[str, int]):
     A key that is asked for is looked for in the text; only who asks for all of
     them pays for all of them. Where an attribute has its underscores does not
     matter (``hugepages_total``, ``huge_pages_total``). A subclass says whose text
-    it is and binds the two parsers (``_field``, ``_table``).
+    it is, keeps it (``_text``, and ``_numbers``: all of them, or None as yet), and
+    binds the two parsers (``_field``, ``_table``).
     """
 
-    __slots__ = ("_numbers", "_text")
+    __slots__ = ()
+    _numbers: dict[str, int] | None
     _source: ClassVar[str]
     _keys: ClassVar[dict[str, str]]  # attribute without underscores -> key, of all texts so far
+
+    @property
+    def _text(self) -> bytes:
+        raise NotImplementedError
 
     @staticmethod
     def _field(text: bytes, key: bytes, /) -> int | None:
@@ -45,10 +51,6 @@ class Keyed(Mapping[str, int]):
     @staticmethod
     def _table(text: bytes, /) -> dict[str, int]:
         raise NotImplementedError
-
-    def __init__(self, text: bytes) -> None:
-        self._text = text
-        self._numbers: dict[str, int] | None = None
 
     def _all(self) -> dict[str, int]:
         if self._numbers is None:

@@ -6,7 +6,7 @@ import errno
 import os
 
 from memfast import _fast, errors
-from memfast._fast import SysInfo, sysinfo
+from memfast._fast import SysInfo, meminfo, sysinfo, virtual_memory
 from memfast.keyed import Keyed
 from memfast.records import NamedTuple
 
@@ -48,17 +48,7 @@ def _fail(error: OSError) -> NoReturn:
     raise error
 
 
-def _text() -> bytes:
-    try:
-        text = _meminfo.read()
-    except OSError as error:
-        _fail(error)
-    if not text:
-        raise OSError(errno.EIO, "/proc/meminfo is empty")
-    return text
-
-
-class MemInfo(Keyed):
+class MemInfo(_fast.Reading, Keyed):
     """
     One reading of /proc/meminfo: every line of it, also those that memfast has never heard of.
 
@@ -143,22 +133,6 @@ class SwapMemory(NamedTuple):
     sout: int  # written to swap since boot
 
 
-def meminfo() -> MemInfo:
-    """
-    Read /proc/meminfo: every line of it, as a mapping and as attributes, in bytes.
-
-    Anyone may ask. Costs one read through a descriptor that stays open, about 5 us
-    in the kernel, which writes the text; a key costs 0.2 us when it is looked at.
-    The machine's figures, also in a container, unless lxcfs replaces the file.
-
-    Raises:
-        NotSupportedError: /proc is not mounted, or hides it.
-
-    Source: proc_meminfo(5).
-    """
-    return MemInfo(_text())
-
-
 def free() -> Free:
     """
     Say what free(1) says, in bytes, by the formulas of procps 4.
@@ -171,7 +145,7 @@ def free() -> Free:
 
     Source: proc_meminfo(5), free(1).
     """
-    figures = _fast.free(_text())
+    figures = _fast.free(meminfo()._text)
     return Free(
         Memory._make(figures[0:7]),
         Swap._make(figures[7:10]),
@@ -198,23 +172,7 @@ def _estimate() -> int:
     return max(available, 0)
 
 
-def virtual_memory() -> VirtualMemory:
-    """
-    Say what psutil.virtual_memory() says, at the price of reading /proc/meminfo.
-
-    Anyone may ask. Costs one read through a descriptor that stays open (about 5 us
-    in the kernel) and half a microsecond more. The machine's figures; in a container
-    see effective().
-
-    Raises:
-        NotSupportedError: /proc is not mounted, or hides it.
-
-    Source: proc_meminfo(5).
-    """
-    try:
-        return _fast.virtual_memory(_meminfo, VirtualMemory, _estimate)
-    except OSError as error:
-        _fail(error)
+_fast.bind_meminfo(_meminfo, MemInfo, VirtualMemory, _estimate, _fail)
 
 
 def swap_memory() -> SwapMemory:

@@ -95,7 +95,8 @@ extern PyTypeObject *fast_procfile_type;
 int64_t fast_procfile_text(Procfile *self, const char **text_ret);
 
 int fast_procfile_add(PyObject *module);
-int fast_figures_add(PyObject *module);
+int fast_sysinfo_add(PyObject *module);
+int fast_meminfo_add(PyObject *module);
 int fast_maps_add(PyObject *module);
 
 #endif

@@ -181,6 +181,26 @@ static PyObject *field(PyObject *module, PyObject *const *args, Py_ssize_t nargs
 	return PyLong_FromUnsignedLongLong(value);
 }
 
+/* resident(file): the second number of a statm, in bytes. */
+static PyObject *resident(PyObject *module, PyObject *file)
+{
+	uint64_t pages = 0;
+	const char *text, *end, *at;
+	int64_t size;
+
+	(void)module;
+	if (!PyObject_TypeCheck(file, fast_procfile_type))
+		return PyErr_Format(PyExc_TypeError, "resident() takes a Procfile");
+	size = fast_procfile_text((Procfile *)file, &text);
+	if (size < 0)
+		return NULL;
+	end = text + size;
+	at = mf_text_number(text, end, &pages);
+	if (at == NULL || at == end || mf_text_number(at + 1, end, &pages) == NULL)
+		return PyErr_Format(PyExc_ValueError, "not the text of a statm: %.80s", text);
+	return PyLong_FromUnsignedLongLong(pages * (uint64_t)sysconf(_SC_PAGESIZE));
+}
+
 static PyMethodDef methods[] = {
 	{"read", procfile_read, METH_NOARGS, "read($self, /)\n--\n\nThe whole text, as bytes."},
 	{NULL, NULL, 0, NULL},
@@ -207,6 +227,8 @@ static PyMethodDef functions[] = {
 	 "table($module, text, /)\n--\n\nEvery key and number of the text, as a dict."},
 	{"field", FAST_METHOD(field), METH_FASTCALL,
 	 "field($module, text, key, /)\n--\n\nThe number of one key of the text, or None."},
+	{"resident", resident, METH_O,
+	 "resident($module, file, /)\n--\n\nThe resident bytes of a statm."},
 	{NULL, NULL, 0, NULL},
 };
 

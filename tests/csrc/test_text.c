@@ -91,7 +91,7 @@ static void cut_anywhere(void)
 		CHECK(count <= 10);
 		find(copy, size, "HugePages_Total");
 		find(copy, size, "HugePages_TotalAndMore");
-		mf_meminfo_parse(copy, size, &info);
+		mf_meminfo_parse(copy, size, 1, &info);
 		mf_meminfo_free(&info, &figures);
 		CHECK(info.total <= 16318248ull * 1024);
 		CHECK(figures.available == info.available || figures.available == info.free);
@@ -119,7 +119,7 @@ static void keys_in_any_order(void)
 		"Committed_AS: 4 kB\nMemAvailable: 5 kB\nCached: 6 kB\n";
 	struct mf_meminfo info;
 
-	mf_meminfo_parse(text, sizeof text - 1, &info);
+	mf_meminfo_parse(text, sizeof text - 1, 1, &info);
 	CHECK_EQUAL(info.total, 9 * 1024);
 	CHECK_EQUAL(info.free, 2 * 1024);
 	CHECK_EQUAL(info.buffers, 3 * 1024);
@@ -128,6 +128,9 @@ static void keys_in_any_order(void)
 	CHECK_EQUAL(info.available, 5 * 1024);
 	CHECK_EQUAL(info.cached, 6 * 1024);
 	CHECK_EQUAL(info.shmem, 0);
+	mf_meminfo_parse(text, sizeof text - 1, 0, &info);
+	CHECK_EQUAL(info.cached, 6 * 1024);
+	CHECK_EQUAL(info.available, 5 * 1024);
 }
 
 int main(int argc, char **argv)

@@ -119,7 +119,7 @@ static void meminfo(const char *text, size_t size)
 	struct mf_meminfo info;
 	struct mf_free figures;
 
-	mf_meminfo_parse(text, size, &info);
+	mf_meminfo_parse(text, size, 1, &info);
 	mf_meminfo_free(&info, &figures);
 	REQUIRE(figures.available <= figures.total || figures.available == figures.free);
 }
