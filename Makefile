@@ -68,7 +68,7 @@ tsan: ## ring and waits from threads under ThreadSanitizer
 	tests/csrc/run tsan
 
 mutants: $(VENV)/.extra-test ## one-line faults: each must turn a test red
-	$(BIN)/python tests/mutants.py
+	PYTHONSAFEPATH= $(BIN)/python tests/mutants.py
 
 soak: $(VENV)/.extra-test ## the long campaigns: 10,000 kills and more
 	$(BIN)/pytest -m soak --timeout 7200 $(TESTS)

@@ -56,7 +56,7 @@ ODD = {
     "no slab": lines(Slab=-1, SReclaimable=-1),
     "ends in the middle": lines().partition("Slab:")[0] + "Slab:   4",
     "small words": lines(MemTotal=100, MemFree=50, MemAvailable=57),
-    "a tie in percent": lines(MemTotal=8000, MemFree=10, MemAvailable=6980),
+    "a tie in percent": lines(MemTotal=16000, MemFree=10, MemAvailable=15000),
 }
 
 ODDITIES = pytest.mark.parametrize("text", ODD.values(), ids=ODD)
