@@ -8,6 +8,17 @@ that stay open and keeps the GIL, so that a busy thread does not delay it.
 
 from __future__ import annotations
 
+from memfast.activity import (
+    Activity,
+    Command,
+    CpuTicks,
+    Disk,
+    Slab,
+    activity,
+    command,
+    disks,
+    slabs,
+)
 from memfast.cgroups import Cgroup, CgroupLevel, cgroup
 from memfast.counters import Rates, VmStat, rates, vmstat
 from memfast.nodes import (
@@ -53,9 +64,13 @@ from memfast.trigger import PressureWatch, pressure_watch
 maps = vmas
 
 __all__ = [
+    "Activity",
     "Cgroup",
     "CgroupLevel",
+    "Command",
     "Commit",
+    "CpuTicks",
+    "Disk",
     "Effective",
     "Faults",
     "Free",
@@ -69,6 +84,7 @@ __all__ = [
     "ProcessExact",
     "ProcessMemory",
     "Rates",
+    "Slab",
     "Smap",
     "Stall",
     "Swap",
@@ -80,7 +96,10 @@ __all__ = [
     "VmStat",
     "Vma",
     "Zone",
+    "activity",
     "cgroup",
+    "command",
+    "disks",
     "effective",
     "faults",
     "free",
@@ -94,6 +113,7 @@ __all__ = [
     "process_exact",
     "rates",
     "rss",
+    "slabs",
     "smaps",
     "swap_memory",
     "swaps",

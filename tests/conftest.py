@@ -51,6 +51,8 @@ def what_outlives_a_test() -> None:
     memfast.vmstat()
     memfast.stats.rss()
     memfast.stats.zones()
+    memfast.stats.activity()
+    memfast.stats.disks()
     for kind in "memory", "io", "cpu":
         try:
             memfast.pressure(kind)

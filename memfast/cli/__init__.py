@@ -1,12 +1,13 @@
-"""The command ``memfast``: one file a command family; no logic that the library lacks."""
+"""The command ``memfast``: one file a command; no logic that the library lacks."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+from importlib import import_module
 
 import memfast
-from memfast.cli import demo
+from memfast.cli import output
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,24 +15,43 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+# Command -> what it does. Each is the module of its name, imported when it is asked for.
+_COMMANDS = {
+    "demo": "send a file between two processes, kill one, and show what is left",
+    "free": "memory and swap: free(1)",
+    "vmstat": "memory, swapping, disks and CPU, again and again: vmstat(8)",
+    "pmap": "the mappings of a process: pmap(1)",
+    "swaps": "the swap areas: swapon --show",
+    "psi": "time that is lost because memory, disk or CPU is short",
+}
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+
+def _parser() -> tuple[
+    argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]
+]:
     parser = argparse.ArgumentParser(
         prog="memfast",
         description="Share memory between processes, talk through it, see it, control it.",
     )
     parser.add_argument("--version", action="version", version=f"memfast {memfast.__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    demo.add_parser(commands)
-    options = parser.parse_args(arguments)
-    try:
-        return int(options.run(options))
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
-    except OSError as error:  # a full disk behind standard output
-        print(f"memfast {options.command}: {error}", file=sys.stderr)
-        return 1
+    return parser, parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    command = words[0] if words else ""
+    if command in _COMMANDS and command != "demo":
+        return output.run(
+            command, lambda: int(import_module(f"memfast.cli.{command}").run(words[1:]))
+        )
+    parser, commands = _parser()
+    for name, help_line in _COMMANDS.items():
+        if name == command:
+            import_module(f"memfast.cli.{name}").add_parser(commands)
+        else:
+            commands.add_parser(name, help=help_line)
+    options = parser.parse_args(words)
+    if "run" not in options:  # memfast -- free
+        return main([options.command])
+    return output.run(options.command, lambda: int(options.run(options)))
