@@ -107,6 +107,7 @@ class SysInfo:
 
 _Row = TypeVar("_Row", bound=tuple[object, ...])
 
+@disjoint_base
 class Reading:
     _numbers: dict[str, int] | None
     @property
