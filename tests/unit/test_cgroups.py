@@ -332,6 +332,11 @@ def test_a_cgroup_namespace_with_a_mount_of_its_own(nested_cgroups: tuple[Path, 
     before = f"mkdir /dev/shm/cg; mount -t tmpfs x /dev/shm/cg; mount -t {mount} /dev/shm/cg"
     code = "from memfast import cgroups; found = cgroups.cgroup()\n"
     code += "print(found.path, found.mount, found.limit, len(found.levels))"
-    join = f"import os; open('{outer}/cgroup.procs', 'w').write('0')\n"
-    run = f"import support; print(support.in_namespace('Cm', {code!r}, before={before!r}))"
-    assert support.run_python(join + run).split() == ["/", "/dev/shm/cg", str(64 * MIB), "1"]
+
+    def inside() -> None:
+        (outer / "cgroup.procs").write_text("0")
+        answer = support.in_namespace("Cm", code, before=before)
+        assert answer.split() == ["/", "/dev/shm/cg", str(64 * MIB), "1"]
+
+    with support.forked(inside) as child:
+        assert support.exit_status(child) == 0

@@ -259,7 +259,10 @@ def test_the_interrupt_key_and_a_broken_pipe_end_it(program: list[str]) -> None:
     """By the signal and without a word, as free(1) ends: a shell's loop ends too."""
     for how, signalled in (("key", signal.SIGINT), ("pipe", signal.SIGPIPE)):
         with subprocess.Popen(
-            [*program, "-s", "0.05"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            # Tests that run in a shell's background have the signal ignored.
+            ["env", "--default-signal=INT", *program, "-s", "0.05"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         ) as child:
             assert child.stdout is not None
             assert child.stderr is not None
