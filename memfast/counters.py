@@ -32,8 +32,6 @@ class VmStat(_fast.Reading, Keyed):
     __slots__ = ()
     _source = "/proc/vmstat"
     _keys: ClassVar[dict[str, str]] = {}
-    _field = staticmethod(_fast.field)
-    _table = staticmethod(_fast.table)
 
 
 class Rates(NamedTuple):

@@ -31,8 +31,7 @@ class Keyed(Mapping[str, int]):
     A key that is asked for is looked for in the text; only who asks for all of
     them pays for all of them. Where an attribute has its underscores does not
     matter (``hugepages_total``, ``huge_pages_total``). A subclass says whose text
-    it is, keeps it (``_text``, and ``_numbers``: all of them, or None as yet), and
-    binds the two parsers (``_field``, ``_table``).
+    it is, and has beside it a class that keeps and parses it (``_fast.Reading``).
     """
 
     __slots__ = ()
@@ -44,23 +43,21 @@ class Keyed(Mapping[str, int]):
     def _text(self) -> bytes:
         raise NotImplementedError
 
-    @staticmethod
-    def _field(text: bytes, key: bytes, /) -> int | None:
+    def _field(self, key: str, /) -> int | None:
         raise NotImplementedError
 
-    @staticmethod
-    def _table(text: bytes, /) -> dict[str, int]:
+    def _table(self) -> dict[str, int]:
         raise NotImplementedError
 
     def _all(self) -> dict[str, int]:
         if self._numbers is None:
-            self._numbers = self._table(self._text)
+            self._numbers = self._table()
         return self._numbers
 
     def __getitem__(self, key: str) -> int:
         if self._numbers is not None:
             return self._numbers[key]
-        value = self._field(self._text, key.encode()) if isinstance(key, str) else None
+        value = self._field(key)
         if value is None:
             raise KeyError(key)
         return value

@@ -60,8 +60,6 @@ class MemInfo(_fast.Reading, Keyed):
     __slots__ = ()
     _source = "/proc/meminfo"
     _keys: ClassVar[dict[str, str]] = {}
-    _field = staticmethod(_fast.field)
-    _table = staticmethod(_fast.table)
 
 
 class Memory(NamedTuple):

@@ -93,9 +93,20 @@ typedef struct {
 extern PyTypeObject *fast_procfile_type;
 
 int64_t fast_procfile_text(Procfile *self, const char **text_ret);
+/* This process, without a system call: the guard page is zero in a forked child. */
+pid_t fast_this_process(void);
+PyObject *fast_table(const char *at, size_t size);
+
+/* One reading of a text of keys and numbers; see reading.c. */
+extern PyTypeObject *fast_reading_type;
+
+/* Read a file of /proc into a new object of this type; NULL with an exception set, or if it is
+ * empty. */
+PyObject *fast_reading_of(PyTypeObject *type, Procfile *file);
 
 int fast_procfile_add(PyObject *module);
 int fast_sysinfo_add(PyObject *module);
+int fast_reading_add(PyObject *module);
 int fast_meminfo_add(PyObject *module);
 int fast_maps_add(PyObject *module);
 

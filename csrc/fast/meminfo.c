@@ -12,10 +12,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stddef.h>
-#include <structmember.h>
-
-static PyTypeObject *reading_type;
 
 /* ---- records that are tuples ---- */
 
@@ -59,76 +55,12 @@ static double round_tenth(double value)
 
 /* ---- what is made of /proc/meminfo ---- */
 
-/* One reading of a text; memfast.keyed.Keyed looks at it. */
-typedef struct {
-	PyObject_HEAD
-	PyObject *text;
-	PyObject *numbers; /* all of them, once somebody asked */
-} Reading;
-
 /* What memfast/sysmem.py gave to bind_meminfo(). */
 static struct {
 	Procfile *file;
 	PyTypeObject *reading, *virtual_memory;
 	PyObject *estimate, *fail;
 } meminfo;
-
-static PyObject *reading_of(PyTypeObject *type, PyObject *text)
-{
-	Reading *self;
-
-	if (text == NULL)
-		return NULL;
-	self = (Reading *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-	if (self != NULL) {
-		self->text = Py_NewRef(text);
-		self->numbers = Py_NewRef(Py_None);
-	}
-	Py_DECREF(text);
-	return (PyObject *)self;
-}
-
-static PyObject *reading_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
-{
-	PyObject *text;
-
-	if (keywords != NULL && PyDict_Size(keywords) != 0)
-		return PyErr_Format(PyExc_TypeError, "a reading takes no keywords");
-	if (!PyArg_ParseTuple(args, "S", &text))
-		return NULL;
-	return reading_of(type, Py_NewRef(text));
-}
-
-static void reading_dealloc(PyObject *object)
-{
-	PyTypeObject *type = Py_TYPE(object);
-
-	Py_CLEAR(((Reading *)object)->text);
-	Py_CLEAR(((Reading *)object)->numbers);
-	((freefunc)PyType_GetSlot(type, Py_tp_free))(object);
-	Py_DECREF(type);
-}
-
-static PyMemberDef reading_members[] = {
-	{"_text", T_OBJECT_EX, offsetof(Reading, text), READONLY, NULL},
-	{"_numbers", T_OBJECT_EX, offsetof(Reading, numbers), 0, NULL},
-	{NULL, 0, 0, 0, NULL},
-};
-
-static PyType_Slot reading_slots[] = {
-	{Py_tp_doc, "One reading of a text of keys and numbers."},
-	{Py_tp_new, reading_new},
-	{Py_tp_dealloc, reading_dealloc},
-	{Py_tp_members, reading_members},
-	{0, NULL},
-};
-
-static PyType_Spec reading_spec = {
-	.name = "memfast._fast.Reading",
-	.basicsize = sizeof(Reading),
-	.flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
-	.slots = reading_slots,
-};
 
 /* Let fail(error) say what an OSError of reading means; always NULL. */
 static PyObject *explain(void)
@@ -149,33 +81,30 @@ static PyObject *explain(void)
 	return NULL;
 }
 
-/* The text of /proc/meminfo, which is never empty; -1 with an exception set. */
-static int64_t meminfo_text(const char **text_ret)
+static int is_bound(void)
 {
-	int64_t size;
-
-	if (meminfo.file == NULL) {
+	if (meminfo.file == NULL)
 		PyErr_SetString(PyExc_SystemError, "bind_meminfo() comes first");
-		return -1;
-	}
-	size = fast_procfile_text(meminfo.file, text_ret);
-	if (size != 0)
-		return size;
+	return meminfo.file != NULL;
+}
+
+/* Raise that the file is empty, or no meminfo at all; always NULL. */
+static PyObject *no_meminfo(void)
+{
 	errno = EIO;
 	PyErr_SetFromErrnoWithFilename(PyExc_OSError, meminfo.file->path);
-	return -1;
+	return explain();
 }
 
 static PyObject *figures_meminfo(PyObject *module, PyObject *unused)
 {
-	const char *text;
-	const int64_t size = meminfo_text(&text);
+	PyObject *reading = is_bound() ? fast_reading_of(meminfo.reading, meminfo.file) : NULL;
 
 	(void)module;
 	(void)unused;
-	return size < 0 ? explain()
-			: reading_of(meminfo.reading,
-				     PyBytes_FromStringAndSize(text, (Py_ssize_t)size));
+	if (reading != NULL)
+		return reading;
+	return PyErr_Occurred() ? explain() : no_meminfo();
 }
 
 static int estimated(uint64_t *available_ret)
@@ -193,7 +122,7 @@ static PyObject *figures_virtual_memory(PyObject *module, PyObject *unused)
 {
 	struct mf_meminfo info;
 	const char *text;
-	const int64_t size = meminfo_text(&text);
+	const int64_t size = is_bound() ? fast_procfile_text(meminfo.file, &text) : -1;
 	PyObject *record;
 
 	(void)module;
@@ -201,11 +130,8 @@ static PyObject *figures_virtual_memory(PyObject *module, PyObject *unused)
 	if (size < 0)
 		return explain();
 	mf_meminfo_parse(text, (size_t)size, 0, &info);
-	if (info.total == 0) {
-		errno = EIO; /* not a meminfo at all */
-		PyErr_SetFromErrnoWithFilename(PyExc_OSError, meminfo.file->path);
-		return explain();
-	}
+	if (info.total == 0)
+		return no_meminfo();
 	if (info.available == 0 && estimated(&info.available) != 0)
 		return NULL;
 	if (info.available > info.total)
@@ -245,7 +171,7 @@ static PyObject *bind_meminfo(PyObject *module, PyObject *args)
 	if (!PyArg_ParseTuple(args, "O!O!O!OO", fast_procfile_type, &file, &PyType_Type, &reading,
 			      &PyType_Type, &record, &estimate, &fail))
 		return NULL;
-	if (!PyType_IsSubtype((PyTypeObject *)reading, reading_type) ||
+	if (!PyType_IsSubtype((PyTypeObject *)reading, fast_reading_type) ||
 	    !PyType_IsSubtype((PyTypeObject *)record, &PyTuple_Type))
 		return PyErr_Format(PyExc_TypeError,
 				    "bind_meminfo() takes a Reading type and a tuple type");
@@ -306,8 +232,5 @@ static PyMethodDef functions[] = {
 
 int fast_meminfo_add(PyObject *module)
 {
-	reading_type = (PyTypeObject *)PyType_FromSpec(&reading_spec);
-	if (reading_type == NULL || PyModule_AddType(module, reading_type) != 0)
-		return -1;
 	return PyModule_AddFunctions(module, functions);
 }

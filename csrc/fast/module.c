@@ -102,8 +102,8 @@ static int execute(PyObject *module)
 		return -1;
 	return fast_pages_add(module) || fast_sender_add(module) || fast_receiver_add(module) ||
 			       fast_lending_add(module) || fast_procfile_add(module) ||
-			       fast_sysinfo_add(module) || fast_meminfo_add(module) ||
-			       fast_maps_add(module)
+			       fast_sysinfo_add(module) || fast_reading_add(module) ||
+			       fast_meminfo_add(module) || fast_maps_add(module)
 		       ? -1
 		       : 0;
 }

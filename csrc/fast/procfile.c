@@ -18,7 +18,7 @@ enum { BUFFER_BYTES_FIRST = 8192, BUFFER_BYTES_MAX = 64 << 20 };
 PyTypeObject *fast_procfile_type;
 
 /* This process, without a system call: the guard page is zero in a forked child. */
-static pid_t this_process(void)
+pid_t fast_this_process(void)
 {
 	if (*fast_guard == 0)
 		*fast_guard = getpid();
@@ -76,13 +76,14 @@ int64_t fast_procfile_text(Procfile *self, const char **text_ret)
 
 	if (self->size == 0 && grow(self) != 0)
 		return -1;
-	count = mf_procfile_read(&self->file, this_process(), self->buffer, self->size);
+	count = mf_procfile_read(&self->file, fast_this_process(), self->buffer, self->size);
 	if (count == -EBADF)
 		count = open_and_read(self, self->size);
 	while (count >= 0 && (size_t)count == self->size) {
 		if (grow(self) != 0)
 			return -1;
-		count = mf_procfile_read(&self->file, this_process(), self->buffer, self->size);
+		count = mf_procfile_read(&self->file, fast_this_process(), self->buffer,
+					 self->size);
 		if (count == -EBADF)
 			count = open_and_read(self, self->size);
 	}
@@ -137,30 +138,35 @@ static void procfile_dealloc(PyObject *object)
 	Py_DECREF(type);
 }
 
-/* table(text): {key: number} of all lines that have both. */
-static PyObject *table(PyObject *module, PyObject *text)
+/* {key: number} of all lines that have both. */
+PyObject *fast_table(const char *at, size_t size)
 {
-	PyObject *dict = NULL, *key = NULL, *value = NULL;
+	const char *const end = at + size;
+	PyObject *dict = PyDict_New();
 	struct mf_text_field field;
-	Py_ssize_t size;
-	const char *at;
-	char *bytes;
 
-	(void)module;
-	if (PyBytes_AsStringAndSize(text, &bytes, &size) != 0)
-		return NULL;
-	dict = PyDict_New();
-	at = bytes;
-	while (dict != NULL && mf_text_next(&at, bytes + size, &field)) {
-		key = PyUnicode_DecodeUTF8(field.key, (Py_ssize_t)field.key_size,
-					   "surrogateescape");
-		value = PyLong_FromUnsignedLongLong(field.value);
+	while (dict != NULL && mf_text_next(&at, end, &field)) {
+		PyObject *key = PyUnicode_DecodeUTF8(field.key, (Py_ssize_t)field.key_size,
+						     "surrogateescape");
+		PyObject *value = PyLong_FromUnsignedLongLong(field.value);
+
 		if (key == NULL || value == NULL || PyDict_SetItem(dict, key, value) != 0)
 			Py_CLEAR(dict);
 		Py_XDECREF(key);
 		Py_XDECREF(value);
 	}
 	return dict;
+}
+
+static PyObject *table(PyObject *module, PyObject *text)
+{
+	Py_ssize_t size;
+	char *bytes;
+
+	(void)module;
+	if (PyBytes_AsStringAndSize(text, &bytes, &size) != 0)
+		return NULL;
+	return fast_table(bytes, (size_t)size);
 }
 
 /* field(text, key): the number of one key, or None. */
@@ -197,7 +203,7 @@ static PyObject *resident(PyObject *module, PyObject *file)
 	end = text + size;
 	at = mf_text_number(text, end, &pages);
 	if (at == NULL || at == end || mf_text_number(at + 1, end, &pages) == NULL)
-		return PyErr_Format(PyExc_ValueError, "not the text of a statm: %.80s", text);
+		return PyErr_Format(PyExc_ValueError, "not the text of a statm");
 	return PyLong_FromUnsignedLongLong(pages * (uint64_t)sysconf(_SC_PAGESIZE));
 }
 
