@@ -320,20 +320,12 @@ int mf_text_find(const char *text, size_t size, const char *key, size_t key_size
 
 /* ---- procfile.c: files of /proc read through one descriptor ---- */
 
-/* By what a kept file is known to be ours still. */
-enum mf_procfile_sign {
-	MF_PROCFILE_INODE,
-	MF_PROCFILE_MEMINFO, /* MemTotal is what it was, and so is the text's size */
-	MF_PROCFILE_STATM,   /* it is a statm with our size of code */
-};
-
 struct mf_procfile {
-	int fd;	 /* -1: not open */
-	int pid; /* who opened it: /proc/self is another file in a child */
-	enum mf_procfile_sign known_by;
-	uint64_t device, inode, code_pages;
-	int64_t text_size;
-	char begin[28]; /* a line of meminfo */
+	int fd;	  /* -1: not open */
+	int pid;  /* who opened it: /proc/self is another file in a child */
+	int mark; /* by which it is known to be ours still; 0: by device and inode */
+	uint64_t device, inode;
+	int64_t text_size; /* of the first reading */
 };
 
 int64_t mf_procfile_open(struct mf_procfile *file, const char *path, char *buffer, size_t size);

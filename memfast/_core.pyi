@@ -20,9 +20,6 @@ class _Lib:
     MF_PEER_CLOSED: Final = 2
     MF_PEER_DEAD: Final = 3
     MF_PEER_HERE: Final = 1
-    MF_PROCFILE_INODE: Final = 0
-    MF_PROCFILE_MEMINFO: Final = 1
-    MF_PROCFILE_STATM: Final = 2
     MF_PROCMAPS_ANONYMOUS: Final = 11
     MF_PROCMAPS_ANON_HUGE_PAGES: Final = 14
     MF_PROCMAPS_FIGURES: Final = 23

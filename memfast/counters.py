@@ -19,6 +19,7 @@ __all__ = ["Rates", "VmStat", "rates", "vmstat"]
 _file = _fast.Procfile("/proc/vmstat")
 _PAGE_BYTES = os.sysconf("SC_PAGESIZE")
 _KIB = 1024
+_DAY_S = 86400
 
 
 class VmStat(_fast.Reading, Keyed):
@@ -98,17 +99,17 @@ def rates(interval: float = 1.0) -> Rates:
     Anyone may ask. Costs two readings of /proc/vmstat, and sleeps between them.
 
     Args:
-        interval: Seconds to watch, more than 0.
+        interval: Seconds to watch, more than 0 and not more than a day.
 
     Raises:
-        ValueError: The interval is not more than 0.
+        ValueError: The interval is not more than 0, or more than a day.
 
         NotSupportedError: /proc is not mounted, or hides it.
 
     Source: pswpin, pswpout, pgpgin, pgpgout, pgfault and pgmajfault of proc_vmstat(5).
     """
-    if not interval > 0:
-        raise ValueError(f"interval={interval}: rates need some seconds to look at, more than 0")
+    if not 0 < interval <= _DAY_S:
+        raise ValueError(f"interval={interval}: rates look at more than 0 s, and a day at most")
     before, begin = vmstat(), time.monotonic()
     time.sleep(interval)
     after, end = vmstat(), time.monotonic()

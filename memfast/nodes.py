@@ -212,7 +212,10 @@ def zones() -> list[Zone]:
         zoneinfo, buddyinfo = _zoneinfo.read(), _buddyinfo.read()
     except OSError as error:
         _fail(error, error.filename, "a kernel that shows its zones")
-    return _parse_zones(zoneinfo, buddyinfo, os.sysconf("SC_PAGESIZE"))
+    try:
+        return _parse_zones(zoneinfo, buddyinfo, os.sysconf("SC_PAGESIZE"))
+    except ValueError as odd:
+        raise OSError(errno.EIO, f"reading the zones: not what the kernel writes: {odd}") from None
 
 
 # ---- huge pages ----

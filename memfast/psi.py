@@ -12,7 +12,7 @@ from memfast.records import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import io
-    from typing import Literal, NoReturn, TypeAlias
+    from typing import Any, Literal, NoReturn, TypeAlias
 
     Kind: TypeAlias = Literal["memory", "io", "cpu", "irq"]
 
@@ -165,6 +165,11 @@ def check_timeout(timeout: float | None) -> None:
         raise ValueError(f"timeout={timeout}: seconds from 0 on; None waits for ever")
 
 
+def poll_time(timeout: float | None) -> float | None:
+    """Return what epoll_wait(2) can wait for; what is longer than its 24 days is for ever."""
+    return None if timeout is None or timeout > 2e6 else timeout
+
+
 def _check_line(kind: str, full: bool, cgroup: object) -> None:
     if kind == "irq" and not full:
         raise ValueError("pressure of irq is measured in full only: pass full=True")
@@ -211,3 +216,37 @@ def read_event(file: io.FileIO, kind: str, path: str) -> PressureEvent:
     except OSError as error:
         _fail(error, f"reading {path}", path)
     return PressureEvent(time.time(), _parse(kind, text, path))
+
+
+# ---- descriptors that somebody may have closed under us ----
+
+_lost: list[object] = []  # objects whose number is another file's by now
+
+
+def leads_to(descriptor: Any) -> str | None:
+    """Return what the kernel says a descriptor leads to; None: nothing, or there is no /proc."""
+    try:
+        return os.readlink(f"/proc/self/fd/{descriptor.fileno()}")
+    except (OSError, ValueError):
+        return None
+
+
+def release(descriptor: Any, target: str | None) -> None:
+    """Close a descriptor, unless its number leads elsewhere now: then it is never closed."""
+    now = leads_to(descriptor)
+    if now is not None and target is not None and now != target:
+        _lost.append(descriptor)  # its end would close the stranger
+        return
+    try:
+        descriptor.close()
+    except OSError:
+        pass  # closed by a daemonizer
+
+
+def wake(stop: Any, target: str | None) -> None:
+    """Make an eventfd readable, unless its number leads elsewhere now."""
+    if leads_to(stop) == target:
+        try:
+            os.eventfd_write(stop.fileno(), 1)
+        except (OSError, ValueError):
+            pass  # closed by a daemonizer, where there is no /proc to tell

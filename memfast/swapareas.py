@@ -52,6 +52,10 @@ def swaps() -> list[SwapArea]:
     """
     try:
         return _parse(kerneltext.read("/proc/swaps"))
+    except ValueError as odd:
+        raise OSError(
+            errno.EIO, f"reading /proc/swaps: not what the kernel writes: {odd}"
+        ) from None
     except OSError as error:
         code = error.errno or errno.EIO
         why, kind = "", None

@@ -156,17 +156,16 @@ def free() -> Free:
 def _estimate() -> int:
     """Guess what is available where the kernel (before 3.14) does not say, as one did then."""
     info = meminfo()
+    unused = info.get("MemFree", 0)
     try:
         pages = info["Active(file)"] + info["Inactive(file)"]
         slab = info["SReclaimable"]
-        zones = _zoneinfo.read()
-    except (KeyError, OSError):
-        return info.get("MemFree", 0) + info.get("Cached", 0)
-    low = _PAGE_BYTES * sum(
-        int(line.split()[1]) for line in zones.splitlines() if line.lstrip().startswith(b"low ")
-    )
+        lines = [line.split() for line in _zoneinfo.read().splitlines()]
+        low = _PAGE_BYTES * sum(int(words[1]) for words in lines if words[:1] == [b"low"])
+    except (KeyError, OSError, ValueError, IndexError):
+        return unused + info.get("Cached", 0)
     # Half of it, or as much as the low watermarks ask for, is in use and stays.
-    available = info["MemFree"] - low + pages - min(pages // 2, low) + slab - min(slab // 2, low)
+    available = unused - low + pages - min(pages // 2, low) + slab - min(slab // 2, low)
     return max(available, 0)
 
 

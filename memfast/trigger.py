@@ -31,7 +31,7 @@ class PressureWatch:
 
     __slots__ = (
         *("_arrived", "_closed", "_epoll", "_event", "_file", "_kind", "_lock", "_loop"),
-        *("_owner", "_path", "_stop", "_timeout", "_users", "__weakref__"),
+        *("_descriptors", "_owner", "_path", "_stop", "_timeout", "_users", "__weakref__"),
     )
 
     def __init__(self, kind: str, fd: int, path: str, timeout: float | None) -> None:
@@ -54,6 +54,7 @@ class PressureWatch:
             raise
         self._epoll.register(self._file, select.EPOLLPRI)
         self._epoll.register(self._stop, select.EPOLLIN)
+        self._descriptors = [(d, psi.leads_to(d)) for d in (self._stop, self._epoll, self._file)]
 
     # ---- waiting in a thread ----
 
@@ -61,8 +62,7 @@ class PressureWatch:
         """
         Block until the trigger fires, which it does at most once in a window.
 
-        Any thread may wait; an event goes to one of them. Two system calls.
-        *timeout*: seconds; None: for ever.
+        Any thread may wait; an event goes to one of them. *timeout*: seconds; None: for ever.
 
         Raises:
             WaitTimeout: The pressure stayed below. The watch goes on.
@@ -74,7 +74,7 @@ class PressureWatch:
         psi.check_timeout(timeout)
         self._enter()
         try:
-            ready = self._epoll.poll(timeout)
+            ready = self._epoll.poll(psi.poll_time(timeout))
             self._check_open()
             if not ready:
                 self._time_out(timeout)
@@ -219,7 +219,7 @@ class PressureWatch:
             if self._closed:
                 return
             self._closed = True
-            os.eventfd_write(self._stop.fileno(), 1)  # wakes threads and the loop
+            psi.wake(*self._descriptors[0])  # threads and the loop
             if self._users == 0:
                 self._free()
             elif self._loop is not None:
@@ -229,8 +229,8 @@ class PressureWatch:
                     self._part()  # else its thread does it
 
     def _free(self) -> None:
-        for descriptor in self._epoll, self._stop, self._file:
-            descriptor.close()
+        for descriptor, target in self._descriptors:
+            psi.release(descriptor, target)
 
     def __enter__(self) -> Self:
         self._check_open()

@@ -360,13 +360,13 @@ MUTANTS = (
     Mutant(
         "a kept descriptor is not asked whose it is",
         PROCFILE,
-        one("reads_like_ours(file, buffer, status) || is_ours(file)", "1"),
+        one("\tif (!is_ours(file)) {\n", "\tif (0) {\n"),
         "tests/unit/test_procfile.py::test_a_number_that_became_another_file_is_left_alone",
     ),
     Mutant(
-        "another process's statm is ours",
+        "any open file has our mark",
         PROCFILE,
-        one("code_pages(text, size) == file->code_pages", "code_pages(text, size) != 0"),
+        one("F_GETSIG) == file->mark", "F_GETSIG) != -1"),
         "tests/unit/test_procfile.py::test_another_process_is_not_taken_for_us",
     ),
     Mutant(

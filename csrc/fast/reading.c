@@ -119,6 +119,17 @@ static PyObject *reading_text(PyObject *object, void *closure)
 	return PyBytes_FromStringAndSize(((Reading *)object)->text, ((Reading *)object)->size);
 }
 
+static PyObject *reading_odd(const Reading *self, PyObject *key)
+{
+	PyObject *all = fast_table(self->text, (size_t)self->size);
+	PyObject *value = all == NULL ? NULL : Py_XNewRef(PyDict_GetItemWithError(all, key));
+
+	Py_XDECREF(all);
+	if (value == NULL && !PyErr_Occurred())
+		Py_RETURN_NONE;
+	return value;
+}
+
 /* The number of one key, or None. */
 static PyObject *reading_field(PyObject *object, PyObject *key)
 {
@@ -126,15 +137,18 @@ static PyObject *reading_field(PyObject *object, PyObject *key)
 	Py_ssize_t key_size;
 	const char *name;
 	uint64_t value;
+	int status;
 
 	if (!PyUnicode_Check(key))
 		Py_RETURN_NONE;
 	name = PyUnicode_AsUTF8AndSize(key, &key_size);
-	if (name == NULL) {
-		PyErr_Clear(); /* lone surrogates: no key of the kernel's */
-		Py_RETURN_NONE;
+	if (name ==
+	    NULL) { /* bytes that are no UTF-8, as fast_table() tells them: the dict knows */
+		PyErr_Clear();
+		return reading_odd(self, key);
 	}
-	if (mf_text_find(self->text, (size_t)self->size, name, (size_t)key_size, &value) != 0)
+	status = mf_text_find(self->text, (size_t)self->size, name, (size_t)key_size, &value);
+	if (status != 0)
 		Py_RETURN_NONE;
 	return PyLong_FromUnsignedLongLong(value);
 }

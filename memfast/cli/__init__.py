@@ -26,10 +26,8 @@ _COMMANDS = {
 }
 
 
-def _parser() -> tuple[
-    argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]
-]:
-    parser = argparse.ArgumentParser(
+def _parser() -> tuple[output.Messages, argparse._SubParsersAction[output.Messages]]:
+    parser = output.Messages(
         prog="memfast",
         description="Share memory between processes, talk through it, see it, control it.",
     )
@@ -45,6 +43,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return output.run(
             command, lambda: int(import_module(f"memfast.cli.{command}").run(words[1:]))
         )
+    return output.run(command or "memfast", lambda: _run(words, command))
+
+
+def _run(words: Sequence[str], command: str) -> int:
     parser, commands = _parser()
     for name, help_line in _COMMANDS.items():
         if name == command:
@@ -54,4 +56,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     if "run" not in options:  # memfast -- free
         return main([options.command])
-    return output.run(options.command, lambda: int(options.run(options)))
+    return int(options.run(options))

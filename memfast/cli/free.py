@@ -201,7 +201,7 @@ def _cgroup(options: argparse.Namespace) -> None:
 
     def row(label: str, sizes: tuple[int | None, ...], where: str) -> str:
         cells = ["none" if size is None else number(size) for size in sizes]
-        return _row(label, cells)[:-1] + f"  {where}\n"
+        return _row(label, cells)[:-1] + f"  {output.printable(where)}\n"
 
     lines = [_row("", ("limit", "used", "available"))[:-1] + "  of\n"]
     for level in reversed(found.cgroup.levels):

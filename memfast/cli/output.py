@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, NoReturn
 
+_DAY_S = 86400
 KIB = 1024
 _PREFIXES = "KMGTPE"
 
@@ -31,7 +33,17 @@ class Failed(Exception):
         self.status = status
 
 
-class Parser(argparse.ArgumentParser):
+class Messages(argparse.ArgumentParser):
+    """A parser that does not pass over a full disk behind --help and --version."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if file is sys.stdout:
+            write(message)  # argparse would pass over a full disk
+        else:
+            super()._print_message(message, file)
+
+
+class Parser(Messages):
     """Options of a command that stands in for one of procps: a mistake ends it with 1, not 2."""
 
     def __init__(self, command: str, description: str) -> None:
@@ -43,12 +55,6 @@ class Parser(argparse.ArgumentParser):
             version=f"memfast {command} {memfast.__version__}",
             help="print the version and exit",
         )
-
-    def _print_message(self, message: str, file: Any = None) -> None:
-        if file is sys.stdout:
-            write(message)  # argparse would pass over a full disk
-        else:
-            super()._print_message(message, file)
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
@@ -99,6 +105,11 @@ def write(text: str) -> None:
         raise Failed(f"write error: {error.strerror}") from None
 
 
+def printable(text: str) -> str:
+    """Put a question mark for each byte that a terminal might obey, as procps does."""
+    return "".join(chr(byte) if 0x20 <= byte <= 0x7E else "?" for byte in os.fsencode(text))
+
+
 def write_json(value: object) -> None:
     """Write one object on a line of its own."""
     write(json.dumps(value) + "\n")
@@ -112,7 +123,9 @@ def repeat(show: Callable[[], None], seconds: float, count: int | None, between:
         shown += 1
         if count is not None and shown >= count:
             return
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, _DAY_S))
         write(between)
 
 
@@ -145,6 +158,8 @@ def run(command: str, body: Callable[[], int]) -> int:
     """Run a command to its end, whatever ends it, and return the exit status."""
     if sys.stdout is None:  # closed by who started us: >&-
         return complain(command, f"write error: {os.strerror(errno.EBADF)}")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names need not be of any encoding
+        sys.stdout.reconfigure(errors="surrogateescape")
     try:
         try:
             status = body()

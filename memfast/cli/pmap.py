@@ -132,7 +132,7 @@ def _name(options: argparse.Namespace, mapping: Any) -> str:
         return f"  [ shmid=0x{mapping.inode:x} ]"
     if "/" not in path:
         return "  [ anon ]"
-    return path if options.show_path else path.rpartition("/")[2]
+    return output.printable(path if options.show_path else path.rpartition("/")[2])
 
 
 def _sum(mappings: Iterable[Any], size: Callable[[Any], int]) -> int:

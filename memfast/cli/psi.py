@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _KINDS = ("memory", "io", "cpu", "irq")
+_DAY_S = 86400
 _TIMED_OUT = 124  # as timeout(1)
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "": 1.0}
 
@@ -130,9 +131,9 @@ def _watch(options: argparse.Namespace) -> int:
             watches[watch.fileno()] = spec, watch
             ready.register(watch.fileno(), select.POLLIN)
         while options.count is None or seen < options.count:
-            left_ms = None if end is None else max(end - time.monotonic(), 0) * 1000
-            fired = ready.poll(left_ms)
-            if not fired:
+            left = None if end is None else max(end - time.monotonic(), 0)
+            fired = ready.poll(None if left is None else min(left, _DAY_S) * 1000)
+            if not fired and (left is None or left <= _DAY_S):
                 return _TIMED_OUT
             for fd, _ in fired[: None if options.count is None else options.count - seen]:
                 spec, watch = watches[fd]

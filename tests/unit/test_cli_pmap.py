@@ -239,3 +239,30 @@ def test_json_has_the_figures_of_the_library(
     assert [row["size"] for row in rows[0]["mappings"]] == [one.end - one.start for one in expected]
     assert [row["vm_flags"] for row in rows[1]["mappings"]] == [one.vm_flags for one in expected]
     assert all(re.fullmatch("[a-z_]+", key) for key in rows[0]["mappings"][0])
+
+
+def test_names_cannot_drive_a_terminal(tmp_path: Path) -> None:
+    """A name may hold any byte; what a terminal might obey is printed as procps prints it."""
+    name = tmp_path / "Q\x1b[31mRED\x1b]0;owned\x07\tx\x7f\udcff"
+    name.write_bytes(b"x" * 4096)
+    code = """
+import mmap, sys
+file = open(sys.argv[1], "rb")
+mapped = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ)
+print("mapped", flush=True)
+sys.stdin.read()
+"""
+    with support.python_child(code, name) as child:
+        child.stdout.readline()
+        for flags in ([], ["-x"], ["-d"], ["-p"]):
+            theirs = subprocess.run(
+                ["pmap", *flags, str(child.pid)], capture_output=True, check=True
+            ).stdout
+            ours = subprocess.run(
+                [sys.executable, "-m", "memfast", "pmap", *flags, str(child.pid)],
+                capture_output=True,
+                check=True,
+            ).stdout
+            line = next(line for line in theirs.splitlines() if b"RED" in line)
+            assert line in ours.splitlines()
+            assert b"\x1b" not in ours

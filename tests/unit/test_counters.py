@@ -63,8 +63,8 @@ def test_rates_watch_for_as_long_as_they_are_told() -> None:
     assert min(rates) >= 0
 
 
-@pytest.mark.parametrize("interval", [0, -1, float("nan")])
-def test_an_interval_is_more_than_nothing(interval: float) -> None:
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), float("inf"), 1e10])
+def test_an_interval_is_more_than_nothing_and_comes_to_an_end(interval: float) -> None:
     """Refused before the first reading."""
-    with pytest.raises(ValueError, match="more than 0"):
+    with pytest.raises(ValueError, match="more than 0 s"):
         stats.rates(interval)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -76,18 +78,54 @@ def test_a_number_that_became_another_file_is_left_alone(tmp_path: Path) -> None
 
 
 def test_another_process_is_not_taken_for_us() -> None:
-    """Its statm at the number of ours has the same shape, and another size of code."""
+    """A fork of ours has a statm of the same shape; at the number of ours it is left alone."""
     file = _fast.Procfile(STATM)
     number = opened_by(file, f"/proc/{os.getpid()}/statm")
-    with support.python_child("import os; os.execvp('sleep', ['sleep', '60'])") as child:
-        support.until(lambda: "nanosleep" in Path(f"/proc/{child.pid}/wchan").read_text())
-        stranger = os.open(f"/proc/{child.pid}/statm", os.O_RDONLY)
+    ballast = 512 << 20
+
+    def child() -> None:
+        with mmap.mmap(-1, ballast):
+            time.sleep(60)
+
+    with support.forked(child) as pid:
+        support.until(
+            lambda: int(Path(f"/proc/{pid}/statm").read_text().split()[0]) > ballast >> 12
+        )
+        stranger = os.open(f"/proc/{pid}/statm", os.O_RDONLY)
         os.dup2(stranger, number)
         os.close(stranger)
         theirs = int(os.pread(number, 100, 0).split()[0])
-        assert abs(int(file.read().split()[0]) - theirs) > 1000
+        assert theirs - int(file.read().split()[0]) > 50_000
         assert int(os.pread(number, 100, 0).split()[0]) == theirs
         os.close(number)
+
+
+@pytest.mark.parametrize("path", [MEMINFO, STATM, "/proc/vmstat"])
+def test_a_number_that_became_a_pipe_is_not_waited_for(path: str) -> None:
+    """It is not read at all: not even a file that would block, with the GIL held, for ever."""
+    file = _fast.Procfile(path)
+    where = path.replace("self", str(os.getpid()))
+    number = opened_by(file, where)
+    with open("/dev/kmsg", "rb", buffering=0) as stranger:
+        os.lseek(stranger.fileno(), 0, os.SEEK_END)  # a read of it would wait for a message
+        os.dup2(stranger.fileno(), number)
+        assert file.read()
+        assert os.readlink(f"/proc/self/fd/{number}") == "/dev/kmsg"
+        os.close(number)
+
+
+def test_a_saved_copy_is_not_taken_for_the_file(tmp_path: Path) -> None:
+    """The same text in a file of the program's own, at the number of ours."""
+    saved = tmp_path / "saved"
+    file = _fast.Procfile(MEMINFO)
+    number = opened_by(file, MEMINFO)
+    text = file.read()
+    saved.write_bytes(text.replace(b"Dirty:", b"Dorty:"))
+    stranger = os.open(saved, os.O_RDONLY)
+    os.dup2(stranger, number)
+    os.close(stranger)
+    assert b"Dorty:" not in file.read()
+    os.close(number)
 
 
 def test_a_forked_child_reads_about_itself() -> None:

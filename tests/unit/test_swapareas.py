@@ -96,3 +96,20 @@ except memfast.NotSupportedError as error:
 """
     said = support.in_namespace("m", code, before="mount -t proc -o subset=pid proc /proc")
     assert said.split() == [str(errno.ENOENT), "True"]
+
+
+def test_what_the_kernel_does_not_write_is_an_error_with_errno(tmp_path: Path) -> None:
+    """Not an exception of int()'s."""
+    odd = tmp_path / "swaps"
+    odd.write_text("Filename Type Size Used Priority\n/a partition x y z\n")
+    code = """
+import errno
+from memfast import stats
+try:
+    stats.swaps()
+except OSError as error:
+    assert error.errno == errno.EIO, error
+else:
+    raise SystemExit("it said something")
+"""
+    support.in_namespace("m", code, before=f"mount --bind {odd} /proc/swaps")

@@ -55,6 +55,7 @@ ODD = {
     "keys of tomorrow": "Quantum:  77 kB\n" + lines() + "HugePages_Odd:   3\nAnswer(new): 42 kB\n",
     "no slab": lines(Slab=-1, SReclaimable=-1),
     "ends in the middle": lines().partition("Slab:")[0] + "Slab:   4",
+    "little of it": "MemTotal: 1000 kB\nMemFree: 9 kB\nBuffers: 10 kB\nCached: 30 kB\n",
     "small words": lines(MemTotal=100, MemFree=50, MemAvailable=57),
     "a tie in percent": lines(MemTotal=16000, MemFree=10, MemAvailable=15000),
 }
@@ -156,6 +157,9 @@ def test_attributes_are_the_keys_in_snake_case() -> None:
         _ = info["Mem"]
     assert info.get("MemOfMars") is None
     assert 7 not in info
+    assert "\udcff" not in info
+    odd = stats.MemInfo(b"A\xff: 3 kB\n")
+    assert odd["A\udcff"] == dict(odd)["A\udcff"] == 3072
 
 
 def test_a_key_costs_a_key() -> None:
@@ -258,6 +262,17 @@ def test_free_is_by_the_formulas_of_procps(text: str, tmp_path: Path) -> None:
     assert seen["swap"] == [get("SwapTotal"), swap_used, get("SwapFree")]
     limit, committed = get("CommitLimit"), get("Committed_AS")
     assert seen["commit"] == [limit, committed, limit - committed]
+
+
+def test_a_meminfo_without_free_memory_is_told_all_the_same(tmp_path: Path) -> None:
+    """Cut to a few lines: what is there counts, and no exception of the parser's comes out."""
+    cut = tmp_path / "meminfo"
+    cut.write_text(
+        "MemTotal: 1000 kB\nSReclaimable: 3 kB\nActive(file): 3 kB\nInactive(file): 4 kB\n"
+    )
+    code = "import memfast; print(memfast.virtual_memory().total, memfast.stats.free().mem.total)"
+    answer = support.in_namespace("m", code, before=f"mount --bind {cut} /proc/meminfo")
+    assert answer.split() == ["1024000", "1024000"]
 
 
 def test_an_empty_meminfo_is_an_error(tmp_path: Path) -> None:
