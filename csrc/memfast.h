@@ -250,6 +250,127 @@ int mf_sysv_remove(int id);
 int mf_sysv_sweep(void);
 int mf_sysv_limits(struct mf_sysv_limits *limits_ret);
 
+/* ---- sysvlist.c: all System V objects of this IPC namespace, their usage and limits ---- */
+
+enum mf_sysvlist_kind {
+	MF_SYSVLIST_SHM = 0,
+	MF_SYSVLIST_SEM = 1,
+	MF_SYSVLIST_MSG = 2,
+};
+
+/* Python unpacks rows as they lie: numbers of 8 bytes, then the flags. */
+struct mf_sysvlist_segment {
+	int64_t id;
+	int64_t key;
+	uint64_t size;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t nattch;
+	int64_t creator_pid;
+	int64_t last_pid;
+	int64_t attach_time;
+	int64_t detach_time;
+	int64_t change_time;
+	unsigned char dest;
+	unsigned char locked;
+	unsigned char unused[6];
+	int64_t rss; /* bytes; sysvtable alone knows these two */
+	int64_t swap;
+};
+
+struct mf_sysvlist_array {
+	int64_t id;
+	int64_t key;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t nsems;
+	int64_t operation_time;
+	int64_t change_time;
+};
+
+struct mf_sysvlist_queue {
+	int64_t id;
+	int64_t key;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t used_bytes;
+	int64_t messages;
+	int64_t limit_bytes;
+	int64_t send_pid;
+	int64_t receive_pid;
+	int64_t send_time;
+	int64_t receive_time;
+	int64_t change_time;
+};
+
+struct mf_sysvlist_semaphore {
+	int64_t value;
+	int64_t waiting_increase;
+	int64_t waiting_zero;
+	int64_t last_pid;
+};
+
+struct mf_sysvlist_usage {
+	uint64_t segments;
+	uint64_t shm_pages;
+	uint64_t shm_resident_pages;
+	uint64_t shm_swapped_pages;
+	uint64_t shm_swap_attempts;
+	uint64_t shm_swap_successes;
+	uint64_t semaphore_arrays;
+	uint64_t semaphores;
+	uint64_t queues;
+	uint64_t messages;
+	uint64_t message_bytes;
+};
+
+struct mf_sysvlist_limits {
+	uint64_t shmmax;
+	uint64_t shmmin;
+	uint64_t shmall;
+	uint64_t shmmni;
+	uint64_t semmni;
+	uint64_t semmsl;
+	uint64_t semmns;
+	uint64_t semopm;
+	uint64_t semvmx;
+	uint64_t msgmni;
+	uint64_t msgmax;
+	uint64_t msgmnb;
+};
+
+/* What was seen when an object was chosen; it is removed only if that still holds. */
+struct mf_sysvlist_seen {
+	int64_t id;
+	int64_t key;
+	int64_t uid;
+	int64_t change_time;
+	int only_unused; /* leave it if anybody has attached it */
+};
+
+int64_t mf_sysvlist_room(int kind);
+int64_t mf_sysvlist_segments(struct mf_sysvlist_segment *rows, size_t room);
+int64_t mf_sysvlist_arrays(struct mf_sysvlist_array *rows, size_t room);
+int64_t mf_sysvlist_queues(struct mf_sysvlist_queue *rows, size_t room);
+int mf_sysvlist_semaphore(int id, int number, struct mf_sysvlist_semaphore *semaphore_ret);
+int mf_sysvlist_usage(struct mf_sysvlist_usage *usage_ret);
+int mf_sysvlist_limits(struct mf_sysvlist_limits *limits_ret);
+int mf_sysvlist_remove(int kind, const struct mf_sysvlist_seen *seen);
+int mf_sysvlist_abandoned(int64_t nattch, int64_t creator_pid);
+
+/* ---- sysvtable.c: /proc/sysvipc/shm ---- */
+
+int64_t mf_sysvtable_segments(struct mf_sysvlist_segment *rows, size_t room);
+
 /* ---- mapping.c: mmap and what belongs to it ---- */
 
 int mf_mapping_memfd(uint64_t size, unsigned mode, unsigned page_log2, int *fd_ret);
