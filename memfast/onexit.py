@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import os
 import signal
+import sys
 from contextlib import suppress
 
 from memfast import errors, shm
@@ -25,6 +26,7 @@ __all__ = ["remove_on_exit"]
 _asked: dict[int, tuple[int, int, int, int]] = {}
 # The handlers that were there before ours.
 _previous: dict[int, Callable[[int, FrameType | None], Any] | int | None] = {}
+_hooked_pid = 0
 
 
 def _remove_all() -> None:
@@ -94,7 +96,17 @@ def remove_on_exit(
             signal.signal(number, handler)
         raise ValueError(f"remove_on_exit: {error}") from None
     _previous.update(previous)
-    if not _asked:
-        atexit.unregister(_remove_all)  # once is enough
-        atexit.register(_remove_all)
     _asked[stat.id] = (os.getpid(), stat.key, stat.creator_pid, stat.cuid)
+    _hook()
+
+
+def _hook() -> None:
+    """Be called at a clean exit; a child of multiprocessing may skip atexit."""
+    global _hooked_pid
+    if _hooked_pid == os.getpid():
+        return
+    _hooked_pid = os.getpid()
+    atexit.register(_remove_all)
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _remove_all, exitpriority=0)

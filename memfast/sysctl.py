@@ -152,6 +152,8 @@ def _publish(staged: str, path: str, change: LimitChange) -> None:
 
 def _fail_file(error: OSError, name: str, path: str) -> NoReturn:
     tried = f"setting kernel.{name}: writing {path} (nothing was changed)"
+    if error.errno in (errno.EACCES, errno.EPERM):
+        tried = f"{tried}: it takes root"
     errors.raise_errno(-(error.errno or errno.EIO), tried)
 
 
