@@ -14,33 +14,37 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
-/* Read a whole number to the end of its word; returns where it ends, or NULL. */
-static const char *scan_number(const char *at, const char *end, unsigned base, int64_t *number_ret)
+/*
+ * Read a number behind blanks; returns where it ends, or NULL if there is none.
+ * Every line ends in a newline, which is neither blank nor digit: no other
+ * bound is needed.
+ */
+static inline const char *scan_number(const char *at, unsigned base, int64_t *number_ret)
 {
 	uint64_t number = 0;
 	int negative;
 
-	while (at < end && *at == ' ')
+	while (*at == ' ')
 		at++;
-	negative = at < end && *at == '-';
+	negative = *at == '-';
 	at += negative;
-	if (at == end || (unsigned)(*at - '0') >= base)
+	if ((unsigned)(*at - '0') >= base)
 		return NULL;
-	for (; at < end && (unsigned)(*at - '0') < base; at++)
+	for (; (unsigned)(*at - '0') < base; at++)
 		number = number * base + (unsigned)(*at - '0');
 	*number_ret = (int64_t)(negative ? 0 - number : number);
 	return at;
 }
 
 /* A line of /proc/sysvipc/shm, proc(5). Returns whether it is one: the title is not. */
-static int scan_segment(const char *at, const char *end, struct mf_sysvlist_segment *row)
+static int scan_segment(const char *at, struct mf_sysvlist_segment *row)
 {
 	enum { KEY, ID, MODE, SIZE, CPID, LPID, NATTCH, UID };
 	enum { GID = UID + 1, CUID, CGID, ATIME, DTIME, CTIME, RSS, SWAP, WORDS };
 	int64_t words[WORDS];
 
 	for (int i = 0; i < WORDS; i++) {
-		at = scan_number(at, end, i == MODE ? 8 : 10, &words[i]);
+		at = i == MODE ? scan_number(at, 8, &words[i]) : scan_number(at, 10, &words[i]);
 		if (at == NULL)
 			return 0;
 	}
@@ -91,7 +95,7 @@ int64_t mf_sysvtable_segments(struct mf_sysvlist_segment *rows, size_t room)
 			break;
 		}
 		for (; (end = memchr(line, '\n', (size_t)(stop - line))) != NULL; line = end + 1)
-			if (scan_segment(line, end, &row)) {
+			if (scan_segment(line, &row)) {
 				if ((size_t)found < room)
 					rows[found] = row;
 				found++;

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-_NAMES = {"shm": "shared memory segment", "msg": "message queue", "sem": "semaphore array"}
+_NAMES = {"shm": "segment", "msg": "message queue", "sem": "semaphore array"}
 _HOW = (
     "nothing is chosen, so nothing is removed: choose by -m ID, -M KEY (-q -Q, -s -S), or by"
     " --owner, --size, --min-size, --orphans (together: all must fit), or say --all=shm;"
@@ -172,8 +172,7 @@ def _line(kind: str, one: sysv.Outcome) -> str:
     what = f"{_NAMES[kind]} {one.id} (key {one.key:#010x}, {one.size} {unit}, owner"
     what = f"{one.outcome} {what} {user(one.owner or 0)})"
     if one.outcome in ("marked", "would mark"):
-        many = "1 attachment is" if one.nattch == 1 else f"{one.nattch} attachments are"
-        what += f": it goes with its last user, {many} left"
+        what += f": {_counted(one.nattch, 'attachment')} left"
     return what
 
 

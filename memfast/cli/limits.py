@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
 
-_MEANING = {
-    "shmmax": "largest segment",
-    "shmall": "all segments together",
-    "shmmni": "number of segments",
-}
-
 
 def _parser() -> argparse.ArgumentParser:
     parser = output.Parser(
@@ -57,10 +51,10 @@ def run(arguments: Sequence[str]) -> int:
         }
         output.write_json({"limits": rows, "page_size": _page()})
         return 0
-    output.write(f"{'LIMIT':<7}{'VALUE':>21} {'USED':>13}   MEANING\n")
+    output.write(f"{'LIMIT':<7}{'VALUE':>20} {'USED':>11}  UNIT\n")
     for name, number in used.items():
         limit = getattr(limits, name)
-        output.write(f"{name:<7}{limit:>21} {number:>13}   {_meaning(name, limit)}\n")
+        output.write(f"{name:<7}{limit:>20} {number:>11}  {_meaning(name, limit)}\n")
     return 0
 
 
@@ -69,12 +63,13 @@ def _page() -> int:
 
 
 def _meaning(name: str, number: int) -> str:
+    """Return the unit of a limit, and what so many of them are."""
     if name == "shmmni":
-        return _MEANING[name]
-    unit, size = "bytes", number
+        return "segments"
+    unit, size = "bytes a segment", number
     if name == "shmall":
-        unit, size = f"pages of {_page()} bytes", number * _page()
-    return f"{_MEANING[name]}, {unit}: {human(size) if size >> 62 == 0 else 'unlimited'}"
+        unit, size = f"pages in all, of {_page()} bytes", number * _page()
+    return f"{unit}: {human(size) if size >> 62 == 0 else 'unlimited'}"
 
 
 def _set(options: argparse.Namespace) -> int:

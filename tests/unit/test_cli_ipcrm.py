@@ -47,10 +47,9 @@ def ends(words: str) -> list[str]:
 def test_each_outcome_and_the_totals_are_said() -> None:
     """Removed, marked because somebody has it attached, not there; and sums."""
     assert told("-m 0 2 99 -M 0x3") == [
-        "removed shared memory segment 0 (key 0x00000001, 100 bytes, owner root)",
-        "marked shared memory segment 2 (key 0x00000000, 5000 bytes, owner 51000):"
-        " it goes with its last user, 1 attachment is left",
-        "removed shared memory segment 3 (key 0x00000003, 70000 bytes, owner nobody)",
+        "removed segment 0 (key 0x00000001, 100 bytes, owner root)",
+        "marked segment 2 (key 0x00000000, 5000 bytes, owner 51000): 1 attachment left",
+        "removed segment 3 (key 0x00000003, 70000 bytes, owner nobody)",
         "removed 2, marked 1, failed 1; 75100 bytes of segments",
         "memfast ipcrm: invalid id (99)",
         "exit 1 [1] 2 1",
@@ -107,7 +106,7 @@ def test_without_a_terminal_it_does_not_go_beyond_what_was_typed(words: str) -> 
     said = told(f"{words};{words} --dry-run;{words} -n --json")
     assert said[0].endswith("say --yes, or --dry-run to see what it would do")
     assert said[1] == "exit 1 [0, 1, 2, 3] 2 1"
-    assert said[2] == "would remove shared memory segment 0 (key 0x00000001, 100 bytes, owner root)"
+    assert said[2] == "would remove segment 0 (key 0x00000001, 100 bytes, owner root)"
     outcomes = json.loads(said[-2])["shm"]
     assert {one["outcome"] for one in outcomes} <= {"would remove", "would mark"}
     assert said[-1] == "exit 0 [0, 1, 2, 3] 2 1"
@@ -149,7 +148,7 @@ def test_orphans_of_the_shell() -> None:
     made = "import subprocess\nsubprocess.run(['ipcmk', '-M', '300'], check=True)\n"
     said = support.in_namespace("i", made + WORLD, "--orphans --dry-run;--orphans --yes")
     first, *rest = said.splitlines()[1:]
-    assert first.startswith("would remove shared memory segment 0 (key 0x")
+    assert first.startswith("would remove segment 0 (key 0x")
     assert rest[0] == "exit 0 [0, 1, 2, 3, 4] 2 1"
     assert rest[-1] == "exit 0 [1, 2, 3, 4] 2 1"
 
@@ -192,8 +191,8 @@ def test_at_a_terminal_it_asks(answer: str, left: int) -> None:
             )
             os.write(controller, f"{answer}\n".encode())
             said, complained = done.communicate(timeout=30)
-            assert "would mark shared memory segment" in said
-            assert "remove 1 shared memory segment? [y/N]" in said
+            assert "would mark segment" in said
+            assert "remove 1 segment? [y/N]" in said
             assert len([one for one in sysv.segments() if one.key == 0x7E57]) == left
             assert done.returncode == left
             assert ("nothing was removed" in complained) is bool(left)
