@@ -250,6 +250,29 @@ int mf_sysv_remove(int id);
 int mf_sysv_sweep(void);
 int mf_sysv_limits(struct mf_sysv_limits *limits_ret);
 
+/* ---- leftover.c: our segments as seen from outside, and which of them a kill left ---- */
+
+struct mf_leftover {
+	int id;
+	enum mf_life life;
+	int64_t key; /* 0: none */
+	uint64_t size;
+	uint64_t nattch;
+	int64_t uid;
+	int64_t creator_pid;   /* 0: of another pid namespace */
+	int64_t change_time_s; /* after the epoch */
+};
+
+/* All segments, ours or not. */
+struct mf_leftover_usage {
+	uint64_t segments;
+	uint64_t pages;
+};
+
+int mf_leftover_marked(uint64_t kernel_size);
+int mf_leftover_next(int *index, struct mf_leftover *found_ret, struct mf_leftover_usage *usage);
+int mf_leftover_remove(int id);
+
 /* ---- sysvlist.c: all System V objects of this IPC namespace, their usage and limits ---- */
 
 enum mf_sysvlist_kind {
@@ -406,6 +429,36 @@ const struct mf_advice *mf_advice_at(unsigned index);
 int mf_advice_known(void *address, int number);
 int mf_advice_give(void *address, size_t size, int number);
 
+/* ---- namedir.c: a user's directory of names, and what is in it ---- */
+
+struct stat;
+
+/* What is behind a name; what cannot be known is 0. */
+struct mf_namedir_entry {
+	uint32_t mode; /* st_mode */
+	uint32_t uid;
+	uint64_t size;
+	int64_t changed_ns; /* st_ctim, after the epoch: since it has the name, or another mode */
+	int lived_on;	    /* a map: somebody has it */
+	uint32_t version;   /* a record: of the layout */
+	int32_t segment_id;
+	uint64_t nonce;
+};
+
+int mf_namedir_open(uint32_t owner, int create, int *fd_ret);
+int mf_namedir_lock(uint32_t owner, int create, int *fd_ret);
+void mf_namedir_unlock(int directory);
+int mf_namedir_open_file(int directory, uint32_t owner, const char *file, int access, int *fd_ret,
+			 struct stat *status_ret);
+int mf_namedir_lived_on(int fd);
+int mf_namedir_compare(int directory, const char *file, const struct stat *opened);
+int mf_namedir_unlink(int directory, const char *file, const struct stat *opened);
+int mf_namedir_remove_dead(int directory, uint32_t owner, const char *file);
+int mf_namedir_look(int directory, uint32_t owner, const char *file, int is_map,
+		    struct mf_namedir_entry *entry_ret);
+int mf_namedir_reap(uint32_t owner, const char *file, int is_map, int32_t segment_id,
+		    uint64_t nonce);
+
 /* ---- name.c: names under /dev/shm/memfast-<euid>/ ---- */
 
 int mf_name_clear(const char *file);
@@ -420,6 +473,8 @@ int mf_name_release(int fd, const char *file);
 /* ---- record.c: a name's record of a segment ---- */
 
 int mf_record_publish(const char *file, int32_t segment_id, uint64_t nonce);
+int mf_record_examine(int fd, uint64_t size, int32_t *segment_id_ret, uint64_t *nonce_ret,
+		      uint32_t *version_ret);
 int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_ret,
 		   uint32_t *version_ret);
 int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce);

@@ -9,6 +9,10 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memfast.census import Object as Object
+    from memfast.census import Reaped as Reaped
+    from memfast.census import objects as objects
+    from memfast.census import reap as reap
     from memfast.channel import Channel as Channel
     from memfast.channel import ChannelStats as ChannelStats
     from memfast.channel import Peers as Peers
@@ -50,6 +54,10 @@ __version__ = "0.1.0"
 
 # Public name -> the module that has it. tests/contracts holds it against the imports above.
 _HOMES = {
+    "Object": "census",
+    "Reaped": "census",
+    "objects": "census",
+    "reap": "census",
     "Channel": "channel",
     "ChannelStats": "channel",
     "Peers": "channel",

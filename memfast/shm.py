@@ -7,7 +7,7 @@ import os
 import time
 from operator import index
 
-from memfast import _fast, sysv_errors
+from memfast import _fast, errors, sysv_errors
 from memfast._core import ffi, lib
 from memfast.records import NamedTuple
 
@@ -191,6 +191,15 @@ def attach_segment(id: int | None, key: int | None, readonly: bool) -> Attachmen
     if status != 0:
         sysv_errors.raise_open(status, what, readonly)
     return Attachment(raw, readonly)
+
+
+def attach_life(id: int, nonce: int) -> Attachment | None:
+    """Attach, for reading, the life of an id that has this nonce; None: it is gone, provably."""
+    try:
+        attachment = attach_segment(id, None, True)
+    except errors.NotFoundError:
+        return None
+    return attachment if attachment.nonce == nonce else None
 
 
 def join_segment(key: int, size: int, mode: int) -> tuple[Attachment, bool]:

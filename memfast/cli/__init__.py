@@ -26,6 +26,8 @@ _COMMANDS = {
     "ipcrm": "remove them: ipcrm(1), and by owner, size or abandonment",
     "limits": "the limits of System V shared memory: show and set",
     "psi": "time that is lost because memory, disk or CPU is short",
+    "ls": "memfast's channels, maps and segments: whose, and alive or dead",
+    "reap": "remove what the dead have left of them",
 }
 
 
