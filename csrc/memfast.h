@@ -479,6 +479,20 @@ int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_re
 		   uint32_t *version_ret);
 int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce);
 
+/* ---- probe.c: what this kernel, or who confines us, does not have ---- */
+
+enum mf_probe_feature {
+	MF_PROBE_MEMBARRIER,
+	MF_PROBE_PIDFD,
+	MF_PROBE_SEALS,
+	MF_PROBE_POPULATE,
+	MF_PROBE_CACHESTAT,
+	MF_PROBE_WAITV,
+	MF_PROBE_USERNS,
+};
+
+int mf_probe_try(int feature);
+
 /* ---- text.c: lines of a key and a number ---- */
 
 struct mf_text_field {

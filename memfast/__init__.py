@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from memfast.channel import ChannelStats as ChannelStats
     from memfast.channel import Peers as Peers
     from memfast.counters import vmstat as vmstat
+    from memfast.diagnosis import doctor as doctor
     from memfast.ends import Receiver as Receiver
     from memfast.ends import Sender as Sender
     from memfast.errors import AccessError as AccessError
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from memfast.errors import RoleTakenError as RoleTakenError
     from memfast.errors import StaleHandleError as StaleHandleError
     from memfast.errors import WaitTimeout as WaitTimeout
+    from memfast.findings import Finding as Finding
     from memfast.mapping import MemoryMap as MemoryMap
     from memfast.mapping import Residency as Residency
     from memfast.procmaps import Vma as Vma
@@ -62,6 +64,7 @@ _HOMES = {
     "ChannelStats": "channel",
     "Peers": "channel",
     "vmstat": "counters",
+    "doctor": "diagnosis",
     "Receiver": "ends",
     "Sender": "ends",
     "AccessError": "errors",
@@ -81,6 +84,7 @@ _HOMES = {
     "RoleTakenError": "errors",
     "StaleHandleError": "errors",
     "WaitTimeout": "errors",
+    "Finding": "findings",
     "MemoryMap": "mapping",
     "Residency": "mapping",
     "Vma": "procmaps",

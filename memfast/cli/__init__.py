@@ -28,6 +28,7 @@ _COMMANDS = {
     "psi": "time that is lost because memory, disk or CPU is short",
     "ls": "memfast's channels, maps and segments: whose, and alive or dead",
     "reap": "remove what the dead have left of them",
+    "doctor": "what on this machine stands in the way, and what to do",
 }
 
 

@@ -1,4 +1,4 @@
-"""``memfast ls`` and ``reap``: what they print, ask, remove, and how they end."""
+"""``memfast ls``, ``reap`` and ``doctor``: what they print, ask, remove, and how they end."""
 
 from __future__ import annotations
 
@@ -208,10 +208,49 @@ def test_reap_that_fails_ends_with_1(dead: str) -> None:
     assert there(dead)
 
 
+# ---- doctor ----
+
+
+def test_doctor_prints_each_finding_in_80_columns() -> None:
+    """A line for each thing looked at, the advice below, the count at the end."""
+    done = run("doctor")
+    found = memfast.doctor()
+    assert done.stderr == ""
+    assert done.returncode == any(one.severity == "warning" for one in found)
+    rows = done.stdout.splitlines()
+    assert max(map(len, rows)) <= 80
+    assert [row.split()[0] for row in rows if not row.startswith(" ")][:-1] == [
+        one.severity for one in found
+    ]
+    assert rows[-1].startswith(f"{len(found)} looked at: ")
+
+
+def test_doctor_in_json_is_what_the_library_says() -> None:
+    """The same findings, by their fields' names."""
+    rows = json.loads(run("doctor", "--json").stdout)["findings"]
+    assert [row["what"] for row in rows] == [one.what for one in memfast.doctor()]
+    assert all(set(row) == {"severity", "what", "figure", "advice"} for row in rows)
+
+
+@support.need_root
+@pytest.mark.parametrize(("size", "status"), [("1g", 0), ("64m", 1)])
+def test_doctor_ends_with_1_if_there_is_a_warning(size: str, status: int) -> None:
+    """In a container's /dev/shm of 64 MiB it warns; notes alone are no failure."""
+    code = "from memfast.cli import main; print(main(['doctor', '--json']))"
+    before = f"mount -t tmpfs -o mode=1777,size={size} s /dev/shm"
+    findings, printed = support.in_namespace("m", code, before=before).splitlines()
+    warned = [
+        row["what"] for row in json.loads(findings)["findings"] if row["severity"] == "warning"
+    ]
+    if set(warned) - {"/dev/shm"}:
+        pytest.skip(f"this machine has warnings of its own: {warned}")
+    assert int(printed) == status
+
+
 # ---- all ----
 
 
-@pytest.mark.parametrize("command", ["ls", "reap"])
+@pytest.mark.parametrize("command", ["ls", "reap", "doctor"])
 def test_mistakes_and_full_disks_are_one_line(command: str) -> None:
     """An unknown option or a word too many: usage and exit 1; a full disk: 1 and no traceback."""
     for words in ["--nonsense"], ["word"]:
