@@ -15,7 +15,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <sys/shm.h>
-#include <unistd.h>
 
 #ifndef SHM_STAT_ANY
 #define SHM_STAT_ANY 15 /* Linux 4.17 */
@@ -64,14 +63,13 @@ static enum mf_life life_of(int id, const struct shmid_ds *status)
 
 /*
  * The next segment of ours from *index on, whoever owns it; *index goes behind
- * it. Returns 1 if there is one, 0 at the end. `usage`, if given, is added up
- * for every segment that was passed. Costs one call for each slot of the table.
+ * it. Returns 1 if there is one, 0 at the end. Costs one call for each slot of
+ * the table.
  */
-int mf_leftover_next(int *index, struct mf_leftover *found_ret, struct mf_leftover_usage *usage)
+int mf_leftover_next(int *index, struct mf_leftover *found_ret)
 {
 	struct shminfo limits;
 	struct shmid_ds status;
-	const uint64_t page_bytes = (uint64_t)sysconf(_SC_PAGESIZE);
 	/* Not SHM_INFO: that one adds up the pages of every segment. */
 	const int last = shmctl(0, IPC_INFO, (struct shmid_ds *)(void *)&limits);
 
@@ -81,13 +79,7 @@ int mf_leftover_next(int *index, struct mf_leftover *found_ret, struct mf_leftov
 		if (id < 0 && errno == EINVAL) /* not used, or an older kernel: what we may read */
 			id = shmctl(*index, SHM_STAT, &status);
 		(*index)++;
-		if (id < 0)
-			continue;
-		if (usage != NULL) {
-			usage->segments++;
-			usage->pages += (status.shm_segsz + page_bytes - 1) / page_bytes;
-		}
-		if (!mf_leftover_marked(status.shm_segsz))
+		if (id < 0 || !mf_leftover_marked(status.shm_segsz))
 			continue;
 		*found_ret = (struct mf_leftover){
 			.id = id,
@@ -104,8 +96,7 @@ int mf_leftover_next(int *index, struct mf_leftover *found_ret, struct mf_leftov
 	return 0;
 }
 
-/* Remove a segment if it is what a kill left, looked at anew: 1 removed, 0 left alone, or -errno.
- */
+/* Remove a segment if it still is what a kill left: 1 removed, 0 left alone, or -errno. */
 int mf_leftover_remove(int id)
 {
 	struct shmid_ds status;

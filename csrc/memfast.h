@@ -263,14 +263,8 @@ struct mf_leftover {
 	int64_t change_time_s; /* after the epoch */
 };
 
-/* All segments, ours or not. */
-struct mf_leftover_usage {
-	uint64_t segments;
-	uint64_t pages;
-};
-
 int mf_leftover_marked(uint64_t kernel_size);
-int mf_leftover_next(int *index, struct mf_leftover *found_ret, struct mf_leftover_usage *usage);
+int mf_leftover_next(int *index, struct mf_leftover *found_ret);
 int mf_leftover_remove(int id);
 
 /* ---- sysvlist.c: all System V objects of this IPC namespace, their usage and limits ---- */

@@ -207,7 +207,7 @@ def _survey() -> Iterator[tuple[Object, Entry | None]]:
                 named.add(one.id)
             yield one, entry
     user = os.geteuid()
-    for row in leftover.marked()[0]:
+    for row in leftover.marked():
         if row.id not in named and user in (0, row.uid):
             yield _of_segment(row, now), None
 

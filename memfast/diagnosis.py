@@ -17,7 +17,6 @@ from memfast import (
     cgroups,
     errors,
     kerneltext,
-    leftover,
     name_errors,
     namedir,
     nodes,
@@ -25,6 +24,7 @@ from memfast import (
     psi,
     surroundings,
     sysmem,
+    sysvlist,
 )
 from memfast.findings import Finding, share, size
 from memfast.segment import Segment
@@ -118,17 +118,14 @@ def _segments() -> Iterator[Finding]:
 
 
 def _limits() -> Iterator[Finding]:
-    usage = leftover.marked()[1]
-    shmmax, shmall, shmmni = (
-        _number(f"/proc/sys/kernel/{name}") for name in ("shmmax", "shmall", "shmmni")
-    )
-    small = shmmax < _SHMMAX_SMALL
+    usage, limits = sysvlist.usage(), sysvlist.limits()
+    small = limits.shmmax < _SHMMAX_SMALL
     advice = "larger segments are refused: memfast limits set shmmax VALUE" if small else ""
-    figure = "no bound" if shmmax >= 1 << 60 else f"{size(shmmax)} a segment"
+    figure = "no bound" if limits.shmmax >= 1 << 60 else f"{size(limits.shmmax)} a segment"
     yield Finding("warning" if small else "ok", "kernel.shmmax", figure, advice)
     for name, used, limit, unit in (
-        ("shmall", usage.pages, shmall, "pages"),
-        ("shmmni", usage.segments, shmmni, "segments"),
+        ("shmall", usage.shm_pages, limits.shmall, "pages"),
+        ("shmmni", usage.segments, limits.shmmni, "segments"),
     ):
         near = used >= _NEARLY * limit
         advice = f"see whose they are: memfast ipcs -m; or memfast limits set {name} {2 * limit}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memfast._core import ffi, lib
 from memfast.records import NamedTuple
 
-__all__ = ["Marked", "Usage", "marked", "remove"]
+__all__ = ["Marked", "marked", "remove"]
 
 _LIVES = {lib.MF_LIFE_DEAD: "dead", lib.MF_LIFE_ALIVE: "alive", lib.MF_LIFE_UNKNOWN: "unknown"}
 
@@ -23,24 +23,16 @@ class Marked(NamedTuple):
     change_time: int  # seconds after the epoch: made, or given another owner or mode
 
 
-class Usage(NamedTuple):
-    """All System V segments of this IPC namespace, memfast's or not."""
-
-    segments: int
-    pages: int  # as they were asked for, present or not: what shmall counts
-
-
-def marked() -> tuple[list[Marked], Usage]:
+def marked() -> list[Marked]:
     """
-    Return every segment with our mark, whoever owns it, and what all segments take together.
+    Return every segment with our mark, whoever owns it.
 
     One system call for each segment of the machine; for one that is empty, a look into
     /proc/sysvipc/shm.
     """
     index, found = ffi.new("int *"), ffi.new("struct mf_leftover *")
-    usage = ffi.new("struct mf_leftover_usage *")
     rows = []
-    while lib.mf_leftover_next(index, found, usage):
+    while lib.mf_leftover_next(index, found):
         rows.append(
             Marked(
                 found.id,
@@ -53,7 +45,7 @@ def marked() -> tuple[list[Marked], Usage]:
                 found.change_time_s,
             )
         )
-    return rows, Usage(usage.segments, usage.pages)
+    return rows
 
 
 def remove(id: int) -> int:
