@@ -84,6 +84,14 @@ GATES: dict[str, tuple[str, Callable[[Group], bool]]] = {
     ),
     "maps, 5,000 mappings": ("<= 2 x the bare read", lambda of: of.over(FLOOR) <= 2),
     "smaps, 5,000 mappings": ("<= 1.5 x the bare read", lambda of: of.over(FLOOR) <= 1.5),
+    "segments, 4,000 of them": (
+        "4 x as fast as a parse in Python",
+        lambda of: of.under("python") >= 4,
+    ),
+    "segments with rss, 4,000 of them": (
+        "<= 1.5 x the bare read",
+        lambda of: of.over(FLOOR) <= 1.5,
+    ),
     "import memfast": (
         "<= 10 ms over bare Python",
         lambda of: of.costs["memfast"].median_ns - of.costs["bare Python"].median_ns <= 10e6,

@@ -9,6 +9,7 @@ owed stands in benchmarks/reads.py.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import mmap
 import os
 import subprocess
@@ -22,9 +23,11 @@ import pytest
 
 import memfast
 from benchmarks import floors
-from memfast import stats
+from memfast import stats, sysv
 
 MAPPINGS = 5000
+
+SEGMENTS = 4000
 
 MAPPED = f"""
 import mmap, sys
@@ -44,6 +47,30 @@ def mapped() -> Iterator[int]:
         child.stdout.readline()
         yield child.pid
         child.kill()
+
+
+@pytest.fixture(scope="module")
+def crowded() -> Iterator[None]:
+    """Give this process an IPC namespace with 4,000 segments, and take it back."""
+    libc = ctypes.CDLL(None)
+    libc.shmget.argtypes = [ctypes.c_int, ctypes.c_size_t, ctypes.c_int]
+    home = os.open("/proc/self/ns/ipc", os.O_RDONLY)
+    try:
+        if libc.unshare(0x08000000) != 0:  # CLONE_NEWIPC
+            pytest.skip("needs root, for an IPC namespace of its own")
+        made = [libc.shmget(key + 1, 5000, 0o1644) for key in range(SEGMENTS)]
+        assert min(made) >= 0
+        yield
+        libc.setns(home, 0)
+    finally:
+        os.close(home)
+
+
+def parse_segments() -> list[dict[str, int]]:
+    """Parse all segments as everybody does."""
+    with open("/proc/sysvipc/shm") as file:
+        names = file.readline().split()
+        return [dict(zip(names, map(int, line.split()), strict=True)) for line in file]
 
 
 def parse(path: str) -> dict[str, int]:
@@ -155,6 +182,15 @@ OF_MAPPINGS: dict[str, dict[str, Callable[[int], object]]] = {
 }
 
 
+OF_SEGMENTS: dict[str, Calls] = {
+    "segments": {"memfast.sysv.segments": sysv.segments, "python": parse_segments},
+    "segments with rss": {
+        "memfast.sysv.segments": lambda: sysv.segments(rss=True),
+        "python": parse_segments,
+    },
+}
+
+
 def measure(benchmark: Any, call: Callable[[], object], calls: int, rounds: int) -> None:
     """Time *rounds* loops of *calls*; the report divides."""
 
@@ -201,3 +237,17 @@ def test_read_of_5000_mappings(benchmark: Any, mapped: int, group: str, name: st
         record_floor(benchmark, floors.read(f"/proc/{mapped}/{group}"))
     else:
         measure(benchmark, lambda: OF_MAPPINGS[group][name](mapped), 1, 20)
+
+
+@pytest.mark.parametrize(
+    ("group", "name"),
+    [(group, name) for group, calls in OF_SEGMENTS.items() for name in ("floor", *calls)],
+)
+@pytest.mark.usefixtures("crowded")
+def test_read_of_4000_segments(benchmark: Any, group: str, name: str) -> None:
+    """One contender; the floor is a bare read of /proc/sysvipc/shm."""
+    benchmark.group, benchmark.name = f"{group}, {SEGMENTS:,} of them", name
+    if name == "floor":
+        record_floor(benchmark, floors.read("/proc/sysvipc/shm"))
+    else:
+        measure(benchmark, OF_SEGMENTS[group][name], 1, 20)

@@ -250,6 +250,144 @@ int mf_sysv_remove(int id);
 int mf_sysv_sweep(void);
 int mf_sysv_limits(struct mf_sysv_limits *limits_ret);
 
+/* ---- leftover.c: our segments as seen from outside, and which of them a kill left ---- */
+
+struct mf_leftover {
+	int id;
+	enum mf_life life;
+	int64_t key; /* 0: none */
+	uint64_t size;
+	uint64_t nattch;
+	int64_t uid;
+	int64_t creator_pid;   /* 0: of another pid namespace */
+	int64_t change_time_s; /* after the epoch */
+};
+
+int mf_leftover_marked(uint64_t kernel_size);
+int mf_leftover_next(int *index, struct mf_leftover *found_ret);
+int mf_leftover_remove(int id);
+
+/* ---- sysvlist.c: all System V objects of this IPC namespace, their usage and limits ---- */
+
+enum mf_sysvlist_kind {
+	MF_SYSVLIST_SHM = 0,
+	MF_SYSVLIST_SEM = 1,
+	MF_SYSVLIST_MSG = 2,
+};
+
+/* Python unpacks rows as they lie: numbers of 8 bytes, then the flags. */
+struct mf_sysvlist_segment {
+	int64_t id;
+	int64_t key;
+	uint64_t size;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t nattch;
+	int64_t creator_pid;
+	int64_t last_pid;
+	int64_t attach_time;
+	int64_t detach_time;
+	int64_t change_time;
+	unsigned char dest;
+	unsigned char locked;
+	unsigned char unused[6];
+	int64_t rss; /* bytes; sysvtable alone knows these two */
+	int64_t swap;
+};
+
+struct mf_sysvlist_array {
+	int64_t id;
+	int64_t key;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t nsems;
+	int64_t operation_time;
+	int64_t change_time;
+};
+
+struct mf_sysvlist_queue {
+	int64_t id;
+	int64_t key;
+	int64_t mode;
+	int64_t uid;
+	int64_t gid;
+	int64_t cuid;
+	int64_t cgid;
+	int64_t used_bytes;
+	int64_t messages;
+	int64_t limit_bytes;
+	int64_t send_pid;
+	int64_t receive_pid;
+	int64_t send_time;
+	int64_t receive_time;
+	int64_t change_time;
+};
+
+struct mf_sysvlist_semaphore {
+	int64_t value;
+	int64_t waiting_increase;
+	int64_t waiting_zero;
+	int64_t last_pid;
+};
+
+struct mf_sysvlist_usage {
+	uint64_t segments;
+	uint64_t shm_pages;
+	uint64_t shm_resident_pages;
+	uint64_t shm_swapped_pages;
+	uint64_t shm_swap_attempts;
+	uint64_t shm_swap_successes;
+	uint64_t semaphore_arrays;
+	uint64_t semaphores;
+	uint64_t queues;
+	uint64_t messages;
+	uint64_t message_bytes;
+};
+
+struct mf_sysvlist_limits {
+	uint64_t shmmax;
+	uint64_t shmmin;
+	uint64_t shmall;
+	uint64_t shmmni;
+	uint64_t semmni;
+	uint64_t semmsl;
+	uint64_t semmns;
+	uint64_t semopm;
+	uint64_t semvmx;
+	uint64_t msgmni;
+	uint64_t msgmax;
+	uint64_t msgmnb;
+};
+
+/* What was seen when an object was chosen; it is removed only if that still holds. */
+struct mf_sysvlist_seen {
+	int64_t id;
+	int64_t key;
+	int64_t uid;
+	int64_t change_time;
+	int only_unused; /* leave it if anybody has attached it */
+};
+
+int64_t mf_sysvlist_room(int kind);
+int64_t mf_sysvlist_segments(struct mf_sysvlist_segment *rows, size_t room);
+int64_t mf_sysvlist_arrays(struct mf_sysvlist_array *rows, size_t room);
+int64_t mf_sysvlist_queues(struct mf_sysvlist_queue *rows, size_t room);
+int mf_sysvlist_semaphore(int id, int number, struct mf_sysvlist_semaphore *semaphore_ret);
+int mf_sysvlist_usage(struct mf_sysvlist_usage *usage_ret);
+int mf_sysvlist_limits(struct mf_sysvlist_limits *limits_ret);
+int mf_sysvlist_remove(int kind, const struct mf_sysvlist_seen *seen);
+int mf_sysvlist_abandoned(int64_t nattch, int64_t creator_pid);
+
+/* ---- sysvtable.c: /proc/sysvipc/shm ---- */
+
+int64_t mf_sysvtable_segments(struct mf_sysvlist_segment *rows, size_t room);
+
 /* ---- mapping.c: mmap and what belongs to it ---- */
 
 int mf_mapping_memfd(uint64_t size, unsigned mode, unsigned page_log2, int *fd_ret);
@@ -285,6 +423,36 @@ const struct mf_advice *mf_advice_at(unsigned index);
 int mf_advice_known(void *address, int number);
 int mf_advice_give(void *address, size_t size, int number);
 
+/* ---- namedir.c: a user's directory of names, and what is in it ---- */
+
+struct stat;
+
+/* What is behind a name; what cannot be known is 0. */
+struct mf_namedir_entry {
+	uint32_t mode; /* st_mode */
+	uint32_t uid;
+	uint64_t size;
+	int64_t changed_ns; /* st_ctim, after the epoch: since it has the name, or another mode */
+	int lived_on;	    /* a map: somebody has it */
+	uint32_t version;   /* a record: of the layout */
+	int32_t segment_id;
+	uint64_t nonce;
+};
+
+int mf_namedir_open(uint32_t owner, int create, int *fd_ret);
+int mf_namedir_lock(uint32_t owner, int create, int *fd_ret);
+void mf_namedir_unlock(int directory);
+int mf_namedir_open_file(int directory, uint32_t owner, const char *file, int access, int *fd_ret,
+			 struct stat *status_ret);
+int mf_namedir_lived_on(int fd);
+int mf_namedir_compare(int directory, const char *file, const struct stat *opened);
+int mf_namedir_unlink(int directory, const char *file, const struct stat *opened);
+int mf_namedir_remove_dead(int directory, uint32_t owner, const char *file);
+int mf_namedir_look(int directory, uint32_t owner, const char *file, int is_map,
+		    struct mf_namedir_entry *entry_ret);
+int mf_namedir_reap(uint32_t owner, const char *file, int is_map, int32_t segment_id,
+		    uint64_t nonce);
+
 /* ---- name.c: names under /dev/shm/memfast-<euid>/ ---- */
 
 int mf_name_clear(const char *file);
@@ -299,9 +467,25 @@ int mf_name_release(int fd, const char *file);
 /* ---- record.c: a name's record of a segment ---- */
 
 int mf_record_publish(const char *file, int32_t segment_id, uint64_t nonce);
+int mf_record_examine(int fd, uint64_t size, int32_t *segment_id_ret, uint64_t *nonce_ret,
+		      uint32_t *version_ret);
 int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_ret,
 		   uint32_t *version_ret);
 int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce);
+
+/* ---- probe.c: what this kernel, or who confines us, does not have ---- */
+
+enum mf_probe_feature {
+	MF_PROBE_MEMBARRIER,
+	MF_PROBE_PIDFD,
+	MF_PROBE_SEALS,
+	MF_PROBE_POPULATE,
+	MF_PROBE_CACHESTAT,
+	MF_PROBE_WAITV,
+	MF_PROBE_USERNS,
+};
+
+int mf_probe_try(int feature);
 
 /* ---- text.c: lines of a key and a number ---- */
 

@@ -48,63 +48,61 @@ int mf_record_publish(const char *file, int32_t segment_id, uint64_t nonce)
 	return status;
 }
 
-static int open_record(const char *file, int *fd_ret, struct mf_name_record *record_ret)
-{
-	uint64_t size;
-	int status = mf_name_open(file, fd_ret, &size);
-
-	if (status != 0)
-		return status;
-	if (size == sizeof *record_ret &&
-	    read(*fd_ret, record_ret, sizeof *record_ret) == (ssize_t)sizeof *record_ret &&
-	    record_ret->magic == MF_NAME_MAGIC)
-		return 0;
-	close(*fd_ret);
-	return -EPROTO;
-}
-
 /*
- * Read a record. Returns -EPROTO if the file holds none, -EPROTONOSUPPORT if
- * another version wrote it (which one: *version_ret), -EXDEV if it was
- * published in another IPC namespace.
+ * Say what an open file of this size records. Returns -EPROTO if it holds no
+ * record, -EPROTONOSUPPORT if another version wrote it (which one:
+ * *version_ret), -EXDEV if it was published in another IPC namespace.
  */
-int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_ret,
-		   uint32_t *version_ret)
+int mf_record_examine(int fd, uint64_t size, int32_t *segment_id_ret, uint64_t *nonce_ret,
+		      uint32_t *version_ret)
 {
 	struct mf_name_record record;
 	uint64_t inode = 0;
-	int fd;
-	int status = open_record(file, &fd, &record);
+	int status;
 
-	if (status != 0)
-		return status;
-	close(fd);
+	if (size != sizeof record || pread(fd, &record, sizeof record, 0) != sizeof record ||
+	    record.magic != MF_NAME_MAGIC)
+		return -EPROTO;
 	*version_ret = record.version;
 	if (record.version != MF_LAYOUT_VERSION)
 		return -EPROTONOSUPPORT;
-	status = ipc_inode(&inode);
-	if (status == 0 && inode != record.ipc_inode)
-		status = -EXDEV;
-	if (status != 0)
-		return status;
 	*segment_id_ret = record.segment_id;
 	*nonce_ret = record.nonce;
-	return 0;
+	status = ipc_inode(&inode);
+	return status != 0 ? status : inode == record.ipc_inode ? 0 : -EXDEV;
+}
+
+/* Read the record under a name: as mf_record_examine(), or what mf_name_open() returns. */
+int mf_record_read(const char *file, int32_t *segment_id_ret, uint64_t *nonce_ret,
+		   uint32_t *version_ret)
+{
+	uint64_t size;
+	int fd;
+	int status = mf_name_open(file, &fd, &size);
+
+	if (status != 0)
+		return status;
+	status = mf_record_examine(fd, size, segment_id_ret, nonce_ret, version_ret);
+	close(fd);
+	return status;
 }
 
 /* Remove a record if it still speaks of this life of this segment: 0, -ENOENT, or -ESTALE. */
 int mf_record_remove(const char *file, int32_t segment_id, uint64_t nonce)
 {
-	struct mf_name_record record;
+	int32_t found_id;
+	uint64_t size, found_nonce;
+	uint32_t version;
 	int fd;
-	int status = open_record(file, &fd, &record);
+	int status = mf_name_open(file, &fd, &size);
 
 	if (status != 0)
 		return status;
-	if (record.version != MF_LAYOUT_VERSION || record.segment_id != segment_id ||
-	    record.nonce != nonce)
+	status = mf_record_examine(fd, size, &found_id, &found_nonce, &version);
+	if (status == -EPROTONOSUPPORT ||
+	    ((status == 0 || status == -EXDEV) && (found_id != segment_id || found_nonce != nonce)))
 		status = -ESTALE;
-	else
+	else if (status == 0 || status == -EXDEV)
 		status = mf_name_unlink(fd, file);
 	close(fd);
 	return status;

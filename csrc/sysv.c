@@ -14,7 +14,6 @@
 #include "atomics.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/shm.h>
@@ -38,11 +37,6 @@ static uint64_t round_up(uint64_t value, uint64_t step)
 static uint64_t marked_size(uint64_t size)
 {
 	return (size + PAGE - 1 - MF_SEGMENT_MARK) / PAGE * PAGE + MF_SEGMENT_MARK;
-}
-
-static int is_marked(uint64_t kernel_size)
-{
-	return kernel_size % PAGE == MF_SEGMENT_MARK;
 }
 
 static struct mf_segment_tail *tail_of(const struct mf_sysv_segment *segment)
@@ -106,7 +100,7 @@ static void read_tail(struct mf_sysv_segment *segment)
 
 	segment->size = segment->kernel_size;
 	segment->nonce = 0;
-	if (!is_marked(segment->kernel_size))
+	if (!mf_leftover_marked(segment->kernel_size))
 		return;
 	tail = tail_of(segment);
 	if (mf_load_acquire(&tail->magic) != MF_SEGMENT_MAGIC) /* SYNC segment-tail */
@@ -259,7 +253,7 @@ int mf_sysv_join(const struct mf_sysv_request *request, struct mf_sysv_segment *
 {
 	int status = mf_sysv_open(request->key, 0, 0, segment);
 
-	if (status == 0 && segment->nonce == 0 && is_marked(segment->kernel_size) &&
+	if (status == 0 && segment->nonce == 0 && mf_leftover_marked(segment->kernel_size) &&
 	    mf_load_acquire(&tail_of(segment)->magic) == 0) { /* SYNC segment-tail */
 		status = reserve(request, segment);
 		if (status == 0)
@@ -330,30 +324,10 @@ int mf_sysv_remove(int id)
 	return shmctl(id, IPC_STAT, &status) == 0 || errno == EACCES;
 }
 
-/* Whether not one page of a segment exists, in memory or in swap: proc(5). */
-static int is_pageless(int id)
-{
-	char line[512];
-	unsigned long long rss, swap;
-	int row, found = 0;
-	FILE *table = fopen("/proc/sysvipc/shm", "re");
-
-	if (table == NULL)
-		return 0;
-	while (!found && fgets(line, sizeof line, table) != NULL)
-		found = sscanf(line,
-			       "%*d %d %*o %*u %*d %*d %*u %*u %*u %*u %*u %*u %*u %*u %llu %llu",
-			       &row, &rss, &swap) == 3 &&
-			row == id;
-	fclose(table);
-	return found && rss == 0 && swap == 0;
-}
-
 /*
- * Remove what kills between shmget and IPC_RMID left: of this user, without
- * key, user and page, ended by our mark, and the creator provably dead (one of
- * another pid namespace has pid 0 here, which proves nothing). Returns how many.
- * Costs one SHM_STAT for each segment of the machine.
+ * Remove what kills between shmget and IPC_RMID left of this user's: leftover.c
+ * says which those are. Returns how many. Costs one SHM_STAT for each segment
+ * of the machine.
  */
 int mf_sysv_sweep(void)
 {
@@ -367,11 +341,9 @@ int mf_sysv_sweep(void)
 	for (int index = 0; index <= last; index++) {
 		const int id = shmctl(index, SHM_STAT, &status);
 
-		if (id >= 0 && is_marked(status.shm_segsz) && status.shm_nattch == 0 &&
-		    status.shm_perm.__key == IPC_PRIVATE && status.shm_perm.uid == user &&
-		    status.shm_perm.cuid == user && mf_process_exists(status.shm_cpid) == 0 &&
-		    is_pageless(id))
-			removed += shmctl(id, IPC_RMID, NULL) == 0;
+		if (id >= 0 && mf_leftover_marked(status.shm_segsz) && status.shm_nattch == 0 &&
+		    status.shm_perm.uid == user)
+			removed += mf_leftover_remove(id) == 1;
 	}
 	return removed;
 }

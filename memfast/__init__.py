@@ -9,10 +9,15 @@ from importlib import import_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from memfast.census import Object as Object
+    from memfast.census import Reaped as Reaped
+    from memfast.census import objects as objects
+    from memfast.census import reap as reap
     from memfast.channel import Channel as Channel
     from memfast.channel import ChannelStats as ChannelStats
     from memfast.channel import Peers as Peers
     from memfast.counters import vmstat as vmstat
+    from memfast.diagnosis import doctor as doctor
     from memfast.ends import Receiver as Receiver
     from memfast.ends import Sender as Sender
     from memfast.errors import AccessError as AccessError
@@ -32,6 +37,7 @@ if TYPE_CHECKING:
     from memfast.errors import RoleTakenError as RoleTakenError
     from memfast.errors import StaleHandleError as StaleHandleError
     from memfast.errors import WaitTimeout as WaitTimeout
+    from memfast.findings import Finding as Finding
     from memfast.mapping import MemoryMap as MemoryMap
     from memfast.mapping import Residency as Residency
     from memfast.procmaps import Vma as Vma
@@ -50,10 +56,15 @@ __version__ = "0.1.0"
 
 # Public name -> the module that has it. tests/contracts holds it against the imports above.
 _HOMES = {
+    "Object": "census",
+    "Reaped": "census",
+    "objects": "census",
+    "reap": "census",
     "Channel": "channel",
     "ChannelStats": "channel",
     "Peers": "channel",
     "vmstat": "counters",
+    "doctor": "diagnosis",
     "Receiver": "ends",
     "Sender": "ends",
     "AccessError": "errors",
@@ -73,6 +84,7 @@ _HOMES = {
     "RoleTakenError": "errors",
     "StaleHandleError": "errors",
     "WaitTimeout": "errors",
+    "Finding": "findings",
     "MemoryMap": "mapping",
     "Residency": "mapping",
     "Vma": "procmaps",

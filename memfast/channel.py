@@ -12,7 +12,7 @@ import os
 import time
 import weakref
 
-from memfast import errors, ring
+from memfast import errors, ring, shm
 from memfast import name as _name
 from memfast.ends import Receiver, Sender, close_at_exit
 from memfast.records import NamedTuple
@@ -51,11 +51,7 @@ class ChannelStats(NamedTuple):
 
 def _alive(segment_id: int, nonce: int) -> bool:
     """Whether the segment that a name record speaks of still exists."""
-    try:
-        with Segment.open(id=segment_id) as segment:
-            return segment.nonce == nonce
-    except errors.NotFoundError:
-        return False
+    return shm.attach_life(segment_id, nonce) is not None
 
 
 def _refuse_foreign(segment: Segment) -> None:

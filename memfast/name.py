@@ -6,7 +6,7 @@ import errno
 import os
 import stat
 
-from memfast import errors
+from memfast import errors, name_errors
 from memfast._core import ffi, lib
 
 TYPE_CHECKING = False
@@ -29,41 +29,10 @@ __all__ = [
     "unlink_map",
 ]
 
-_ROOT = "/dev/shm"
+_ROOT = name_errors.ROOT
 _LENGTH_MAX = 100
 _ALLOWED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-")
 _REPLACE_TRIES = 100  # each lost try is a name that somebody else published or removed meanwhile
-
-# What the C files return, where an errno's own text would mislead.
-_REASONS: dict[int, tuple[type[OSError], str]] = {
-    errno.ENODEV: (
-        errors.NotSupportedError,
-        f"{_ROOT} is missing or no tmpfs; mount a tmpfs there, or do without a name",
-    ),
-    errno.ENOTDIR: (
-        errors.AccessError,
-        "the directory of names is a link or no directory; look at it and remove it",
-    ),
-    errno.EPERM: (errors.AccessError, "it, or the directory of names, is another user's"),
-    errno.EACCES: (
-        errors.AccessError,
-        "its mode lets others write or us not even read, or the directory of names is open to"
-        " others; look at it, then chmod or remove it",
-    ),
-    errno.ELOOP: (errors.AccessError, "it is a symbolic link, and those are never followed"),
-    errno.EMEDIUMTYPE: (
-        errors.AccessError,
-        "it is a directory, FIFO, socket or device; look at it and remove it",
-    ),
-    errno.EMLINK: (errors.AccessError, "the file has further hard links; look at it and remove it"),
-    errno.ENOENT: (errors.NotFoundError, "there is no such name"),
-    errno.ESTALE: (errors.StaleHandleError, "its last user is gone, and the name goes with it"),
-    errno.EEXIST: (errors.ExistsError, "the name is taken and in use; open it, or unlink it first"),
-    errno.EXDEV: (
-        errors.StaleHandleError,
-        "it was published in another IPC namespace, and its memory is there",
-    ),
-}
 
 
 def directory() -> str:
@@ -82,19 +51,12 @@ def check(name: str) -> None:
         )
 
 
+def _fail(status: int, tried: str) -> NoReturn:
+    name_errors.raise_name(status, tried, directory())
+
+
 def _file(name: str, kind: str) -> bytes:
     return f"{name}.{kind}".encode()
-
-
-def _fail(status: int, tried: str) -> NoReturn:
-    if status == -errno.EPROTO:
-        raise errors.LayoutError(f"{tried}: {directory()} has a file there that is none of memfast")
-    if status == -errno.EBUSY:
-        raise errors.WaitTimeout(
-            f"{tried}: another process has locked {directory()} for seconds; is it stopped?"
-        )
-    kind, reason = _REASONS.get(-status, (None, None))
-    errors.raise_errno(status, f"{tried}: {reason}" if reason else tried, kind)
 
 
 # ---- maps: files whose users live on them by a lock ----

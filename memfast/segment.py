@@ -6,7 +6,7 @@ import errno
 import os
 import time
 
-from memfast import errors, sysv
+from memfast import errors, shm
 from memfast.spawning import keep_while_spawning
 from memfast.views import Attached
 
@@ -43,7 +43,7 @@ class Segment(Attached):
         raise TypeError("a Segment comes from Segment.create(), open() or open_or_create()")
 
     @classmethod
-    def _of(cls, attachment: sysv.Attachment, key: int | None) -> Self:
+    def _of(cls, attachment: shm.Attachment, key: int | None) -> Self:
         self = object.__new__(cls)
         self._pages = attachment.pages
         self._size = attachment.size
@@ -81,7 +81,7 @@ class Segment(Attached):
             readonly: Leave it attached for reading only; others may write.
 
             hugepages: None, "2M", "1G" or the size of a huge page in bytes. A segment that fills
-                its huge pages to the last byte has no nonce, and no mark for ``sysv.sweep()``.
+                its huge pages to the last byte has no nonce, and no mark for ``shm.sweep()``.
 
             noreserve: Take no pages now (SHM_NORESERVE); a later store may meet an OOM kill or,
                 with huge pages, SIGBUS.
@@ -94,7 +94,7 @@ class Segment(Attached):
             NoSpaceError: The machine or the cgroup has not so much memory.
         """
         return cls._of(
-            sysv.create_segment(size, key, mode, bool(readonly), hugepages, bool(noreserve)), key
+            shm.create_segment(size, key, mode, bool(readonly), hugepages, bool(noreserve)), key
         )
 
     @classmethod
@@ -107,7 +107,7 @@ class Segment(Attached):
         with SHM_RDONLY: no view can write. Costs two or three system calls.
         Raises NotFoundError, AccessError.
         """
-        attachment = sysv.attach_segment(id, key, bool(readonly))
+        attachment = shm.attach_segment(id, key, bool(readonly))
         return cls._of(attachment, key if key is not None else attachment.key or None)
 
     @classmethod
@@ -133,7 +133,7 @@ class Segment(Attached):
         """
         if init is not None and not callable(init):
             raise TypeError(f"init={init!r} cannot be called")
-        attachment, joined = sysv.join_segment(key, size, mode)
+        attachment, joined = shm.join_segment(key, size, mode)
         self = cls._of(attachment, key)
         try:
             if joined:
@@ -167,7 +167,7 @@ class Segment(Attached):
             )
 
     def _initialise(
-        self, attachment: sysv.Attachment, init: Callable[[Segment], object] | None
+        self, attachment: shm.Attachment, init: Callable[[Segment], object] | None
     ) -> None:
         # `attachment` holds the pages, should init close the segment.
         nap = _NAP_MIN
@@ -197,7 +197,7 @@ class Segment(Attached):
         """A random number that tells this life of the id from any other; 0: not made by memfast."""
         return self._nonce
 
-    def stat(self) -> sysv.SegmentStat:
+    def stat(self) -> shm.SegmentStat:
         """
         Return what the kernel says of it (shmctl(2), IPC_STAT).
 
@@ -205,19 +205,19 @@ class Segment(Attached):
         Raises ClosedError, AccessError.
         """
         self.pages  # noqa: B018  (raises if closed; the id may have a new owner)
-        return sysv.stat_segment(self._id)
+        return shm.stat_segment(self._id)
 
     def chmod(self, mode: int) -> None:
         """Set the permission bits, for owner, creator or root. Raises ClosedError, AccessError."""
         self.pages  # noqa: B018
         if mode < 0:
             raise ValueError(f"mode {mode}: permission bits go from 0 to 0o777")
-        sysv.change_segment(self._id, mode=mode)
+        shm.change_segment(self._id, mode=mode)
 
     def chown(self, uid: int, gid: int = -1) -> None:
         """Set owner and group; -1 keeps one. Same callers and errors as ``chmod()``."""
         self.pages  # noqa: B018
-        sysv.change_segment(self._id, uid=uid, gid=gid)
+        shm.change_segment(self._id, uid=uid, gid=gid)
 
     def mlock(self) -> None:
         """
@@ -226,12 +226,12 @@ class Segment(Attached):
         One system call. Raises ClosedError, AccessError, LimitError (RLIMIT_MEMLOCK).
         """
         self.pages  # noqa: B018
-        sysv.lock_segment(self._id, self._size, True)
+        shm.lock_segment(self._id, self._size, True)
 
     def munlock(self) -> None:
         """Take ``mlock()`` back (SHM_UNLOCK)."""
         self.pages  # noqa: B018
-        sysv.lock_segment(self._id, self._size, False)
+        shm.lock_segment(self._id, self._size, False)
 
     def remove(self) -> Literal["removed", "marked"]:
         """
@@ -242,10 +242,10 @@ class Segment(Attached):
         or root. Raises NotFoundError (gone already), AccessError.
         """
         if self._pages is None:
-            stat = sysv.stat_segment(self._id)
+            stat = shm.stat_segment(self._id)
             if stat.creator_pid != self._creator_pid or stat.key not in (self._key or 0, 0):
                 self._stale("the id now names another segment")
-        return sysv.remove_segment(self._id)
+        return shm.remove_segment(self._id)
 
     def _stale(self, why: str) -> NoReturn:
         errors.raise_errno(-errno.ESTALE, f"{self!r}: {why}", errors.StaleHandleError)
@@ -281,7 +281,7 @@ def _reopen(
         why = f"it is of IPC namespace {ipc_space}, and this process lives in {here}"
         errors.raise_errno(-errno.ESTALE, f"{handle}: {why}", errors.StaleHandleError)
     try:
-        attachment = sysv.attach_segment(id, None, readonly)
+        attachment = shm.attach_segment(id, None, readonly)
     except errors.NotFoundError:
         why = "the segment is gone; keep one handle open until the other process has opened its own"
         errors.raise_errno(-errno.ESTALE, f"{handle}: {why}", errors.StaleHandleError)

@@ -8,6 +8,7 @@ RING, SHARED, ROLE = "csrc/ring.c", "csrc/ring.h", "csrc/role.c"
 SENDER, RECEIVER = "csrc/sender.c", "csrc/receiver.c"
 WAIT, PROCESS = "csrc/wait.c", "csrc/process.c"
 PROCFILE = "csrc/procfile.c"
+NAMEDIR, LEFTOVER = "csrc/namedir.c", "csrc/leftover.c"
 SYSV, END, LENDING = "csrc/sysv.c", "csrc/fast/end.c", "csrc/fast/lending.c"
 
 
@@ -426,5 +427,55 @@ MUTANTS = (
         SYSV,
         one("\treturn mf_mapping_populate(segment->address, bytes);\n", "\treturn 0;\n"),
         "tests/unit/test_sysv.py::test_an_anonymous_segment_is_marked_for_removal_at_birth",
+    ),
+    # ---- what the dead left ----
+    Mutant(
+        "a map that is in use is reaped",
+        NAMEDIR,
+        one("(status.st_mode & S_ISVTX) != 0 || mf_namedir_lived_on(fd)", "0"),
+        "tests/unit/test_objects.py::test_a_name_that_was_taken_anew_stays[map]",
+    ),
+    Mutant(
+        "a newer record is reaped",
+        NAMEDIR,
+        one("now.segment_id == segment_id && now.nonce == nonce", "now.mode != 0"),
+        "tests/unit/test_objects.py::test_a_name_that_was_taken_anew_stays[channel]",
+    ),
+    Mutant(
+        "another user's directory of names is entered",
+        NAMEDIR,
+        one("status.st_uid != owner)", "status.st_uid == owner + 1)"),
+        "tests/unit/test_objects_users.py::"
+        "test_a_directory_that_is_not_as_it_must_be_is_one_foreign_object[owner]",
+    ),
+    Mutant(
+        "a record of another IPC namespace is believed",
+        "csrc/record.c",
+        one("inode == record.ipc_inode ? 0 : -EXDEV", "0"),
+        "tests/unit/test_objects.py::test_a_record_of_another_ipc_namespace_is_unknown",
+    ),
+    Mutant(
+        "a creator of another pid namespace is dead",
+        LEFTOVER,
+        one("\tif (status->shm_cpid == 0 || ", "\tif ("),
+        "tests/unit/test_objects.py::test_a_creator_of_another_pid_namespace_is_unknown",
+    ),
+    Mutant(
+        "a segment with pages is reaped",
+        LEFTOVER,
+        one("!is_pageless(id)", "id < 0"),
+        "tests/unit/test_objects.py::test_only_what_a_kill_left_is_dead[touched]",
+    ),
+    Mutant(
+        "a segment that was given away is reaped",
+        LEFTOVER,
+        one("status->shm_perm.uid != status->shm_perm.cuid", "id < 0"),
+        "tests/unit/test_objects.py::test_only_what_a_kill_left_is_dead[given away]",
+    ),
+    Mutant(
+        "a name that goes while it is opened has further names",
+        NAMEDIR,
+        one("\tif (status->st_nlink == 0)\n\t\treturn -ENOENT;\n", ""),
+        "tests/unit/test_name.py::test_a_name_that_goes_while_it_is_opened_is_not_found",
     ),
 )

@@ -19,12 +19,15 @@ import tempfile
 import time
 from pathlib import Path
 
-from faults import MUTANTS, Mutant
+import faults
+import faults_sysv
+from faults import Mutant
 
 ROOT = Path(__file__).resolve().parents[1]
 NOT_COPIED = shutil.ignore_patterns(
     ".venv", ".git", "build", "*.so", "*.o", "__pycache__", ".*_cache", "memfast.egg-info"
 )
+MUTANTS = (*faults.MUTANTS, *faults_sysv.MUTANTS)
 LIMIT_SECONDS = 120  # a test that a fault makes hang is red, too
 
 

@@ -22,7 +22,13 @@ _COMMANDS = {
     "vmstat": "memory, swapping, disks and CPU, again and again: vmstat(8)",
     "pmap": "the mappings of a process: pmap(1)",
     "swaps": "the swap areas: swapon --show",
+    "ipcs": "segments, semaphores and message queues of System V: ipcs(1)",
+    "ipcrm": "remove them: ipcrm(1), and by owner, size or abandonment",
+    "limits": "the limits of System V shared memory: show and set",
     "psi": "time that is lost because memory, disk or CPU is short",
+    "ls": "memfast's channels, maps and segments: whose, and alive or dead",
+    "reap": "remove what the dead have left of them",
+    "doctor": "what on this machine stands in the way, and what to do",
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from stepping import boundaries
 
 import memfast
-from memfast import _core, sysv
+from memfast import _core, shm
 
 Prepared = tuple[Callable[[], object], Callable[[int, int], None]]
 
@@ -44,7 +44,7 @@ def test_a_creator_killed_anywhere_leaves_at_most_one_segment_without_a_page(
                 assert int(row[3]) % 4096 == 3955
                 assert row[14] == "0", "a page was touched before the segment was marked"
                 seen.append(boundary)
-            assert sysv.sweep() == len(left)
+            assert shm.sweep() == len(left)
             assert left_by(pid) == []
 
         return create, check
@@ -71,7 +71,7 @@ def test_an_opener_killed_anywhere_leaves_the_segment_as_it_was() -> None:
 
 def test_a_runner_of_init_killed_anywhere_hands_it_on() -> None:
     """open_or_create's init is whole after the next opener, whatever the last one had done."""
-    key = sysv.ftok(__file__, 77)
+    key = shm.ftok(__file__, 77)
 
     def prepare() -> Prepared:
         def init(segment: memfast.Segment) -> None:

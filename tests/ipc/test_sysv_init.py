@@ -14,7 +14,7 @@ import pytest
 import support
 
 import memfast
-from memfast import Segment, sysv
+from memfast import Segment, shm
 
 PAGE, TAIL = 4096, 3968  # csrc/layout.h: struct mf_segment_tail
 IPC_CREAT, IPC_RMID = 0o1000, 0
@@ -236,4 +236,4 @@ def test_bad_arguments_make_nothing(key):
     with pytest.raises(TypeError, match="cannot be called"):
         Segment.open_or_create(key, 64, init=7)
     with pytest.raises(memfast.NotFoundError):
-        sysv.attach_segment(None, key, True)
+        shm.attach_segment(None, key, True)

@@ -16,7 +16,7 @@ import pytest
 import support
 
 import memfast
-from memfast import Segment, sysv
+from memfast import Segment, shm
 from memfast.spawning import keep_while_spawning
 
 METHODS = ["fork", "spawn", "forkserver"]
@@ -40,14 +40,14 @@ def key():
 
 def exists(id):
     try:
-        sysv.stat_segment(id)
+        shm.stat_segment(id)
     except memfast.NotFoundError:
         return False
     return True
 
 
 def nattch(id):
-    return sysv.stat_segment(id).nattch
+    return shm.stat_segment(id).nattch
 
 
 # ---- targets of multiprocessing, importable by a spawned child ----
@@ -241,7 +241,7 @@ def test_the_next_create_removes_what_a_killed_creator_left(monkeypatch):
     id, pid = leave_behind()
     os.waitpid(pid, 0)
     assert exists(id)
-    monkeypatch.setattr(sysv, "_sweep_due", 0.0)
+    monkeypatch.setattr(shm, "_sweep_due", 0.0)
     Segment.create(1).close()
     assert not exists(id)
 
@@ -251,7 +251,7 @@ def test_an_unreaped_creator_is_dead():
     id, pid = leave_behind()
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     try:
-        sysv.sweep()
+        shm.sweep()
         assert not exists(id)
     finally:
         os.waitpid(pid, 0)
@@ -273,9 +273,9 @@ def test_the_sweep_takes_nothing_else(why, key):
     if why == "foreign":
         if os.geteuid() != 0:
             pytest.skip("only root can give a segment away")
-        sysv.change_segment(id, uid=65534)
+        shm.change_segment(id, uid=65534)
     try:
-        assert sysv.sweep() == 0
+        assert shm.sweep() == 0
         assert exists(id)
     finally:
         if holder is not None:
@@ -289,11 +289,11 @@ def test_the_sweep_leaves_creators_of_other_pid_namespaces_alone():
     id, pid = leave_behind()
     os.waitpid(pid, 0)
     try:
-        swept = support.in_namespace("p", "from memfast import sysv; print(sysv.sweep())")
+        swept = support.in_namespace("p", "from memfast import shm; print(shm.sweep())")
         assert swept == "0\n"
         assert exists(id)
     finally:
-        assert sysv.sweep() == 1
+        assert shm.sweep() == 1
 
 
 @pytest.mark.parametrize("call", ["shmget", "shmat", "shmctl", "madvise", "getrandom"])
@@ -326,7 +326,7 @@ except OSError as error:
             struck += killed or "failed" in done.stdout
         # Killed between shmget and IPC_RMID: one segment, which the next create takes away.
         assert len(support.segments() - before) <= ("KILL" in fault)
-        sysv.sweep()
+        shm.sweep()
         assert support.segments() == before
     assert struck > 0
 

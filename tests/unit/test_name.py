@@ -9,6 +9,8 @@ import secrets
 import socket
 import stat
 import struct
+import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -224,6 +226,34 @@ def test_a_file_that_everybody_may_write_is_refused(name: str, record: Path) -> 
         with pytest.raises(memfast.AccessError, match="mode"):
             MemoryMap.open(name)
         os.fchmod(made.fileno(), 0o600)
+
+
+FIND = """
+import os, sys
+from memfast import errors, name
+os.write(1, b"ready\\n")
+try:
+    name.find_segment(sys.argv[1], "test")
+except errors.NotFoundError:
+    os.write(1, b"gone\\n")
+os._exit(0)
+"""
+
+
+def test_a_name_that_goes_while_it_is_opened_is_not_found(record: Path, tmp_path: Path) -> None:
+    """Removed between open(2) and fstat(2) it has no name left: gone, not "further hard links"."""
+    trace, code = tmp_path / "trace", support.python(FIND, record.stem)
+    tracer = ["strace", "-qq", "-o", str(trace), "-e", "trace=newfstatat"]
+    subprocess.run([*tracer, *code], check=True, capture_output=True)
+    last = trace.read_text().count("newfstatat(")
+    late = f"inject=newfstatat:delay_enter=400000:when={last - 1}+"  # us; then the IPC namespace
+    with subprocess.Popen([*tracer, "-e", late, *code], stdout=subprocess.PIPE) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"ready\n"
+        time.sleep(0.1)
+        record.unlink()
+        assert child.stdout.read() == b"gone\n"
+        assert child.wait() == 0
 
 
 IN_A_WORLD = """

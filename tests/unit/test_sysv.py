@@ -14,7 +14,7 @@ import pytest
 import support
 
 import memfast
-from memfast import Segment, sysv
+from memfast import Segment, shm
 
 IPC_CREAT, SHM_RDONLY, IPC_RMID = 0o1000, 0o10000, 0
 PAGE, MARK, TAIL = 4096, 3955, 3968  # csrc/layout.h: struct mf_segment_tail
@@ -236,7 +236,7 @@ LIMITS = """
 import sys
 from pathlib import Path
 import memfast
-from memfast import Segment, sysv
+from memfast import Segment, shm
 
 def set(name, value):
     Path(f"/proc/sys/kernel/{name}").write_text(str(value))
@@ -281,10 +281,10 @@ def test_leftovers_make_room_when_the_table_is_full(call):
         "i",
         LIMITS
         + f"""
-import os, ctypes, memfast.sysv
+import os, ctypes, memfast.shm
 libc = ctypes.CDLL(None)
 Segment.create(1)
-memfast.sysv._sweep_due = float("inf")  # not by the clock: because it is full
+memfast.shm._sweep_due = float("inf")  # not by the clock: because it is full
 set("shmmni", 3)
 for _ in range(3):
     pid = os.fork()
@@ -475,9 +475,9 @@ def test_ftok_is_ftok(tmp_path, project):
     """The key is the C library's, as the unsigned number that ipcs shows, and makes a segment."""
     path = tmp_path / "file"
     path.touch()
-    key = sysv.ftok(path, project)
+    key = shm.ftok(path, project)
     assert key == libc.ftok(os.fsencode(path), project) & 0xFFFFFFFF
-    assert key == sysv.ftok(str(path), project)
+    assert key == shm.ftok(str(path), project)
     with Segment.create(1, key=key) as segment:
         listed = subprocess.run(["ipcs", "-m"], capture_output=True, text=True, check=True).stdout
         assert f"0x{key:08x}" in listed
@@ -487,7 +487,7 @@ def test_ftok_is_ftok(tmp_path, project):
 def test_ftok_refuses(tmp_path):
     """A missing file is FileNotFoundError; a project that is not 1 to 255, ValueError."""
     with pytest.raises(FileNotFoundError):
-        sysv.ftok(tmp_path / "missing", 1)
+        shm.ftok(tmp_path / "missing", 1)
     for project in (0, 256, -1):
         with pytest.raises(ValueError):
-            sysv.ftok(tmp_path, project)
+            shm.ftok(tmp_path, project)
