@@ -542,6 +542,14 @@ struct mf_meminfo {
 	uint64_t commit_limit, committed;
 };
 
+/* Where the lines of a meminfo are, by mf_meminfo_parse() for itself. */
+struct mf_meminfo_places {
+	uint64_t size;
+	uint32_t wanted, count;
+	uint32_t at[18];
+	uint8_t key[18];
+};
+
 struct mf_free {
 	uint64_t total;
 	int64_t used;
@@ -552,7 +560,8 @@ struct mf_free {
 	uint64_t commit_limit, committed;
 };
 
-void mf_meminfo_parse(const char *text, size_t size, int with_commit, struct mf_meminfo *ret);
+void mf_meminfo_parse(const char *text, size_t size, int with_commit,
+		      struct mf_meminfo_places *places, struct mf_meminfo *ret);
 void mf_meminfo_free(const struct mf_meminfo *info, struct mf_free *ret);
 
 /* ---- procdir.c: the files of one process under /proc ---- */

@@ -43,17 +43,75 @@ enum {
 	KEYS_OF_COMMIT = 2, /* the last */
 };
 
+/* The number behind a key, into its member; 1 if there is one. */
+static int take(const char *at, const char *end, size_t key, struct mf_meminfo *ret)
+{
+	uint64_t number;
+
+	while (at < end && *at == ' ')
+		at++;
+	if (mf_text_number(at, end, &number) == NULL)
+		return 0;
+	number = mf_text_kib(number);
+	memcpy((char *)ret + keys[key].offset, &number, sizeof number);
+	return 1;
+}
+
+static int is_key(const char *line, const char *end, size_t key)
+{
+	return (size_t)(end - line) >= keys[key].size && keys[key].name[0] == *line &&
+	       memcmp(keys[key].name, line, keys[key].size) == 0;
+}
+
 /* Which of the keys a line begins with, trying the one that is due first; KEY_COUNT if none. */
-static size_t key_of(const char *line, size_t size, size_t due)
+static size_t key_of(const char *line, const char *end, size_t due)
 {
 	for (size_t tried = 0, key = due; tried < KEY_COUNT; tried++, key++) {
 		if (key >= KEY_COUNT)
 			key = 0;
-		if (keys[key].name[0] == line[0] && keys[key].size <= size &&
-		    memcmp(keys[key].name, line, keys[key].size) == 0)
+		if (is_key(line, end, key))
 			return key;
 	}
 	return KEY_COUNT;
+}
+
+static void search(const char *text, const char *end, size_t wanted,
+		   struct mf_meminfo_places *places, struct mf_meminfo *ret)
+{
+	const char *const begin = text;
+	size_t due = 0;
+
+	memset(places, 0, sizeof *places);
+	while (text < end && (due < wanted || places->count < wanted - KEYS_OF_32_BIT)) {
+		const size_t key = key_of(text, end, due);
+		const char *stop;
+
+		if (key < KEY_COUNT && take(text + keys[key].size, end, key, ret) &&
+		    places->count < KEY_COUNT) {
+			due = key + 1;
+			places->key[places->count] = (uint8_t)key;
+			places->at[places->count++] = (uint32_t)(text - begin);
+		}
+		stop = memchr(text, '\n', (size_t)(end - text));
+		text = stop == NULL ? end : stop + 1;
+	}
+	places->size = (uint64_t)(end - begin);
+	places->wanted = (uint32_t)wanted;
+}
+
+/* Whether the lines are where they were in another text, and so the numbers too. */
+static int revisit(const char *text, const char *end, const struct mf_meminfo_places *places,
+		   struct mf_meminfo *ret)
+{
+	for (size_t i = 0; i < places->count; i++) {
+		const char *line = text + places->at[i];
+		const size_t key = places->key[i];
+
+		if ((line != text && line[-1] != '\n') || !is_key(line, end, key) ||
+		    !take(line + keys[key].size, end, key, ret))
+			return 0;
+	}
+	return 1;
 }
 
 /*
@@ -61,33 +119,21 @@ static size_t key_of(const char *line, size_t size, size_t due)
  * "kB" is missing. Lines of other keys cost a look at their first letter and
  * the way to the next line; behind the last of ours nothing is read. Without
  * `with_commit` that is SReclaimable.
+ *
+ * The kernel writes the same lines at the same places each time: `places`, of a
+ * text of the same length, says where, and spares the way there. Zeros to begin.
  */
-void mf_meminfo_parse(const char *text, size_t size, int with_commit, struct mf_meminfo *ret)
+void mf_meminfo_parse(const char *text, size_t size, int with_commit,
+		      struct mf_meminfo_places *places, struct mf_meminfo *ret)
 {
 	const size_t wanted = KEY_COUNT - (with_commit ? 0 : KEYS_OF_COMMIT);
-	const char *const end = text + size;
-	size_t due = 0, found = 0;
 
 	memset(ret, 0, sizeof *ret);
-	while (text < end && (due < wanted || found < wanted - KEYS_OF_32_BIT)) {
-		const size_t key = key_of(text, (size_t)(end - text), due);
-		const char *stop = text;
-		uint64_t number;
-
-		if (key < KEY_COUNT) {
-			stop += keys[key].size;
-			while (stop < end && *stop == ' ')
-				stop++;
-			if (mf_text_number(stop, end, &number) != NULL) {
-				number = mf_text_kib(number);
-				memcpy((char *)ret + keys[key].offset, &number, sizeof number);
-				due = key + 1;
-				found++;
-			}
-		}
-		stop = memchr(stop, '\n', (size_t)(end - stop));
-		text = stop == NULL ? end : stop + 1;
-	}
+	if (places->count != 0 && places->size == size && places->wanted == wanted &&
+	    revisit(text, text + size, places, ret))
+		return;
+	memset(ret, 0, sizeof *ret);
+	search(text, text + size, wanted, places, ret);
 }
 
 static uint64_t used_of(uint64_t total, uint64_t free)

@@ -60,6 +60,7 @@ static struct {
 	Procfile *file;
 	PyTypeObject *reading, *virtual_memory;
 	PyObject *estimate, *fail;
+	struct mf_meminfo_places places;
 } meminfo;
 
 /* Let fail(error) say what an OSError of reading means; always NULL. */
@@ -129,7 +130,7 @@ static PyObject *figures_virtual_memory(PyObject *module, PyObject *unused)
 	(void)unused;
 	if (size < 0)
 		return explain();
-	mf_meminfo_parse(text, (size_t)size, 0, &info);
+	mf_meminfo_parse(text, (size_t)size, 0, &meminfo.places, &info);
 	if (info.total == 0)
 		return no_meminfo();
 	if (info.available == 0 && estimated(&info.available) != 0)
@@ -186,6 +187,7 @@ static PyObject *bind_meminfo(PyObject *module, PyObject *args)
 /* free(text): struct mf_free as a tuple, in its order. */
 static PyObject *figures_free(PyObject *module, PyObject *text)
 {
+	struct mf_meminfo_places places = {0};
 	struct mf_meminfo info;
 	struct mf_free figures;
 	Py_ssize_t size;
@@ -194,7 +196,7 @@ static PyObject *figures_free(PyObject *module, PyObject *text)
 	(void)module;
 	if (PyBytes_AsStringAndSize(text, &bytes, &size) != 0)
 		return NULL;
-	mf_meminfo_parse(bytes, (size_t)size, 1, &info);
+	mf_meminfo_parse(bytes, (size_t)size, 1, &places, &info);
 	mf_meminfo_free(&info, &figures);
 	return Py_BuildValue("(KLKKKKKKKKKKKKKKKK)", figures.total, (long long)figures.used,
 			     figures.free, figures.shared, figures.buffers, figures.cache,

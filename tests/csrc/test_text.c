@@ -80,6 +80,7 @@ static void cut_anywhere(void)
 		char *copy = exact(meminfo, size);
 		const char *at = copy;
 		struct mf_text_field field;
+		struct mf_meminfo_places places = {0};
 		struct mf_meminfo info;
 		struct mf_free figures;
 		size_t count = 0;
@@ -91,7 +92,7 @@ static void cut_anywhere(void)
 		CHECK(count <= 10);
 		find(copy, size, "HugePages_Total");
 		find(copy, size, "HugePages_TotalAndMore");
-		mf_meminfo_parse(copy, size, 1, &info);
+		mf_meminfo_parse(copy, size, 1, &places, &info);
 		mf_meminfo_free(&info, &figures);
 		CHECK(info.total <= 16318248ull * 1024);
 		CHECK(figures.available == info.available || figures.available == info.free);
@@ -117,9 +118,10 @@ static void keys_in_any_order(void)
 	static const char text[] =
 		"Slab: 7\nMemFree: 2 kB\nX: 1 kB\nMemTotal: 9 kB\nBuffers: 3 kB\n"
 		"Committed_AS: 4 kB\nMemAvailable: 5 kB\nCached: 6 kB\n";
+	struct mf_meminfo_places places = {0};
 	struct mf_meminfo info;
 
-	mf_meminfo_parse(text, sizeof text - 1, 1, &info);
+	mf_meminfo_parse(text, sizeof text - 1, 1, &places, &info);
 	CHECK_EQUAL(info.total, 9 * 1024);
 	CHECK_EQUAL(info.free, 2 * 1024);
 	CHECK_EQUAL(info.buffers, 3 * 1024);
@@ -128,18 +130,41 @@ static void keys_in_any_order(void)
 	CHECK_EQUAL(info.available, 5 * 1024);
 	CHECK_EQUAL(info.cached, 6 * 1024);
 	CHECK_EQUAL(info.shmem, 0);
-	mf_meminfo_parse(text, sizeof text - 1, 0, &info);
+	mf_meminfo_parse(text, sizeof text - 1, 0, &places, &info);
 	CHECK_EQUAL(info.cached, 6 * 1024);
 	CHECK_EQUAL(info.available, 5 * 1024);
+}
+
+/* Places of one text are of use for the next one of its shape, and of no other; never are they
+ * trusted. */
+static void places_are_looked_at_again(void)
+{
+	static const char first[] = "MemTotal: 11 kB\nX: 5 kB\nMemFree: 22 kB\nCached: 33 kB\n";
+	static const char same[] = "MemTotal: 44 kB\nX: 6 kB\nMemFree: 55 kB\nCached: 66 kB\n";
+	static const char other[] = "MemFree: 77 kB\nX: 5 kB\nMemTotal: 88 kB\nCached: 99 kB\n";
+	static const char *const texts[] = {first, same, other, first};
+	static const uint64_t totals[] = {11, 44, 88, 11}, frees[] = {22, 55, 77, 22};
+	struct mf_meminfo_places places = {0};
+	struct mf_meminfo info;
+
+	for (size_t i = 0; i < COUNT_OF(texts); i++) {
+		const size_t size = strlen(texts[i]);
+		char *copy = exact(texts[i], size);
+
+		mf_meminfo_parse(copy, size, 1, &places, &info);
+		CHECK_EQUAL(places.count, 3);
+		CHECK_EQUAL(info.total, totals[i] * 1024);
+		CHECK_EQUAL(info.free, frees[i] * 1024);
+		free(copy);
+	}
 }
 
 int main(int argc, char **argv)
 {
 	static const struct test tests[] = {
-		TEST(lines_are_told_apart),
-		TEST(cut_anywhere),
-		TEST(numbers_saturate),
-		TEST(keys_in_any_order),
+		TEST(lines_are_told_apart),	  TEST(cut_anywhere),
+		TEST(numbers_saturate),		  TEST(keys_in_any_order),
+		TEST(places_are_looked_at_again),
 	};
 
 	return test_main(argc, argv, tests, COUNT_OF(tests));

@@ -116,10 +116,16 @@ static void fields(const char *text, size_t size)
 
 static void meminfo(const char *text, size_t size)
 {
-	struct mf_meminfo info;
+	static struct mf_meminfo_places
+		places; /* of the last text: they may be wrong for this one */
+	struct mf_meminfo_places none = {0};
+	struct mf_meminfo info, again;
 	struct mf_free figures;
 
-	mf_meminfo_parse(text, size, 1, &info);
+	mf_meminfo_parse(text, size, 1, &none, &info);
+	mf_meminfo_parse(text, size, 1, &none, &again);
+	REQUIRE(memcmp(&info, &again, sizeof info) == 0);
+	mf_meminfo_parse(text, size, 1, &places, &again);
 	mf_meminfo_free(&info, &figures);
 	REQUIRE(figures.available <= figures.total || figures.available == figures.free);
 }
