@@ -8,6 +8,7 @@ import multiprocessing.resource_tracker
 import os
 import random
 import secrets
+import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,14 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
 
 support.isolate()
+# Under nohup(1), or in the background of a shell without job control, these are ignored, and
+# children would inherit that: tests of signals send them what they expect to die of.
+for _number, _default in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+):
+    if signal.getsignal(_number) is signal.SIG_IGN:
+        signal.signal(_number, _default)
 
 
 def pytest_report_header() -> list[str]:
