@@ -141,7 +141,11 @@ def run(word: str, *, quick: bool) -> list[Group]:
                 scale = 1e9 / info["calls"]
                 cost = Cost(stats["min"] * scale, stats["median"] * scale)
             groups.setdefault(entry["group"], {})[entry["name"]] = cost
-    found = [Group(name, costs) for name, costs in groups.items()]
+    found = [
+        Group(name, costs)
+        for name, costs in groups.items()
+        if any(ours.startswith("memfast") for ours in costs)  # the word may be a contender's alone
+    ]
     if word in "import memfast":
         found.append(imports(5 if quick else 20))
     return found
