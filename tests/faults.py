@@ -373,7 +373,7 @@ MUTANTS = (
     Mutant(
         "a forked child reads about its parent",
         PROCFILE,
-        one("\tif (file->pid != pid) {\n", "\tif (pid < 0) {\n"),
+        one("file->pid == pid ? read_all", "pid > 0 ? read_all"),
         "tests/unit/test_procfile.py::test_a_forked_child_reads_about_itself",
     ),
     Mutant(
